@@ -1,0 +1,40 @@
+"""Convolution blocks shared by the VAE and the detail decoder. No norm: every output depends on a bounded
+neighbourhood only, so tiles can be made exactly seam-free."""
+
+from __future__ import annotations
+
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ResBlock(nn.Module):
+    """x + conv(act(conv(x))); starts near the identity."""
+
+    def __init__(self, channels: int, residual_init: float = 0.1):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.kaiming_normal_(self.first.weight, a=0.1)
+        nn.init.kaiming_normal_(self.second.weight, a=0.1)
+        self.second.weight.data.mul_(residual_init)
+        nn.init.zeros_(self.first.bias)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, c, h, w) -> same
+        return x + self.second(F.leaky_relu(self.first(x), 0.1))
+
+
+def stack(channels: int, count: int) -> nn.Sequential:
+    """`count` residual blocks in a row."""
+    return nn.Sequential(*[ResBlock(channels) for _ in range(count)])
+
+
+def down(channels_in: int, channels_out: int) -> nn.Conv2d:
+    """Halve height and width."""
+    return nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1)
+
+
+def up(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Double height and width by rearranging channels."""
+    return nn.Sequential(nn.Conv2d(channels_in, 4 * channels_out, 1), nn.PixelShuffle(2))

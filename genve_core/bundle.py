@@ -1,0 +1,232 @@
+"""A bundle: a folder of weights that work together, described by `bundle.json` and checked when it is loaded.
+
+One safetensors file (fp16) per component, with its class's config and sha256 in `bundle.json`. A missing, extra
+or mis-shaped tensor, a wrong hash, a NaN or another format version is an error that names it. Nothing but
+safetensors is read and nothing is ever downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn as nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .errors import InputError
+from .noise_schedule import NoiseScheduleConfig
+
+if TYPE_CHECKING:
+    from diffusers.models.unets.unet_motion_model import UNetMotionModel
+
+FORMAT = 1
+PACKED = Path(__file__).resolve().parent.parent / "bundles"  # the bundles that ship with the pack
+DEFAULT_BUNDLE = "genve-mini"
+
+
+def _vae(config: dict[str, Any]) -> nn.Module:
+    from .vae import MiniVAE
+
+    return MiniVAE.from_config(config)
+
+
+def _unet(config: dict[str, Any]) -> nn.Module:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    return UNet2DConditionModel.from_config(config)
+
+
+def _motion(config: dict[str, Any]) -> nn.Module:
+    from diffusers.models.unets.unet_motion_model import MotionAdapter
+
+    return MotionAdapter.from_config(config)
+
+
+def _controller(config: dict[str, Any]) -> nn.Module:
+    from .controller import VideoController
+
+    return VideoController.from_config(config)
+
+
+def _decoder(config: dict[str, Any]) -> nn.Module:
+    from .decoder.detail_decoder import DetailDecoder
+
+    return DetailDecoder.from_config(config)
+
+
+def _flow(config: dict[str, Any]) -> nn.Module:
+    from .conditioning.raft import build_raft
+
+    return build_raft(**config)
+
+
+BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "vae": _vae, "unet": _unet, "motion": _motion, "controller": _controller, "decoder": _decoder, "flow": _flow,
+}
+REQUIRED = ("vae", "unet", "motion", "controller", "decoder")  # what `enhance` needs; `flow` may be absent
+
+
+@dataclass
+class Defaults:
+    """How this bundle is meant to be used; every value can be overridden by the user."""
+
+    steps: int = 1
+    video_start: int = 250  # T1
+    image_start: int = 250  # T0
+    image_steps: int = 4
+    noise_level: int = 250  # n
+
+
+@dataclass
+class Bundle:
+    """Weights in memory. `components` maps the names of `BUILDERS` to modules (eval mode, float32, CPU)."""
+
+    components: dict[str, nn.Module]
+    name: str = ""
+    schedule: NoiseScheduleConfig = field(default_factory=NoiseScheduleConfig)
+    defaults: Defaults = field(default_factory=Defaults)
+    training: list[dict[str, Any]] = field(default_factory=list)  # what was trained on what, for how long
+    licence: str = "Apache-2.0"
+    path: Path | None = None
+
+    def __getitem__(self, component: str) -> nn.Module:
+        try:
+            return self.components[component]
+        except KeyError:
+            have = ", ".join(self.components) or "nothing"
+            raise InputError(f"bundle {self.name or self.path} has no {component}, only {have}; train that stage, "
+                             f"or use another bundle") from None
+
+    def video_unet(self) -> UNetMotionModel:
+        """The video diffuser's network: the image diffuser's 2D UNet with the motion modules put in."""
+        from diffusers.models.unets.unet_motion_model import UNetMotionModel
+
+        unet = UNetMotionModel.from_unet2d(self["unet"], self["motion"])  # type: ignore[arg-type]
+        return unet.eval().requires_grad_(False)
+
+
+def find_bundle(name: str | Path, folders: tuple[Path, ...] = ()) -> Path:
+    """The folder of a bundle: a path to it, or a name looked up in `folders`, then in the pack's own bundles.
+
+    Raises InputError if there is none; a name may not leave the folder it is looked up in.
+    """
+    given = Path(name)
+    if (given / "bundle.json").is_file():
+        return given
+    if given.name == str(name):
+        for folder in (*folders, PACKED):
+            if (folder / given.name / "bundle.json").is_file():
+                return folder / given.name
+    have = sorted({p.parent.name for folder in (*folders, PACKED) for p in folder.glob("*/bundle.json")})
+    raise InputError(f"bundle {str(name)!r} was not found; give a folder that holds a bundle.json, "
+                     f"or one of: {', '.join(have) or 'none installed'}")
+
+
+def load_bundle(name: str | Path = DEFAULT_BUNDLE, folders: tuple[Path, ...] = (), only: tuple[str, ...] | None = None) -> Bundle:
+    """Load and check a bundle; `only` names the components wanted (all by default).
+
+    Raises InputError, naming the file and what is wrong with it, if anything does not fit.
+    """
+    path = find_bundle(name, folders)
+    about = _read_description(path)
+    wanted = tuple(about["components"]) if only is None else tuple(c for c in only if c in about["components"])
+    components = {part: _load_component(path, part, about["components"][part]) for part in wanted}
+    try:
+        return Bundle(components, about.get("name", path.name), NoiseScheduleConfig(**about["schedule"]),
+                      Defaults(**about["defaults"]), about.get("training", []), about.get("licence", ""), path)
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{path / 'bundle.json'} does not describe a bundle this version reads ({error}); "
+                         f"update the bundle or the pack") from error
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path / 'bundle.json'} is damaged ({error}); fetch the bundle again") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("components"), dict):
+        got = about.get("format") if isinstance(about, dict) else type(about).__name__
+        raise InputError(f"{path / 'bundle.json'} has format {got!r}, this version reads {FORMAT}; update the pack")
+    for part in about["components"]:
+        if part not in BUILDERS:
+            raise InputError(f"{path / 'bundle.json'} names an unknown component {part!r}; known: {', '.join(BUILDERS)}")
+    return about
+
+
+def _load_component(path: Path, part: str, about: dict[str, Any]) -> nn.Module:
+    file = path / str(about.get("file", f"{part}.safetensors"))
+    if file.suffix != ".safetensors" or file.parent != path:
+        raise InputError(f"{file} is not a .safetensors file inside the bundle; other formats are not read")
+    if not file.is_file():
+        raise InputError(f"{file} is missing; fetch the bundle again")
+    if (got := sha256(file)) != about.get("sha256"):
+        raise InputError(f"{file} has sha256 {got[:12]}…, bundle.json says {str(about.get('sha256'))[:12]}…; "
+                         f"it was changed or damaged, fetch the bundle again")
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file} is not a readable safetensors file ({error}); fetch the bundle again") from error
+    module = BUILDERS[part](dict(about["config"]))
+    _load_strictly(module, {name: tensor.float() for name, tensor in state.items()}, file)
+    return module.eval().requires_grad_(False)
+
+
+def _load_strictly(module: nn.Module, state: dict[str, torch.Tensor], file: Path) -> None:
+    own = module.state_dict()
+    if missing := sorted(own.keys() - state.keys()):
+        raise InputError(f"{file} lacks the tensor {missing[0]} ({len(missing)} missing); it belongs to another bundle")
+    if extra := sorted(state.keys() - own.keys()):
+        raise InputError(f"{file} has the unknown tensor {extra[0]} ({len(extra)} extra); it belongs to another bundle")
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape:
+            raise InputError(f"{file}: tensor {name} is {tuple(tensor.shape)}, wanted {tuple(own[name].shape)}; "
+                             f"it belongs to another bundle")
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{file}: tensor {name} holds NaN or infinity; train or fetch it again")
+    module.load_state_dict(state)
+
+
+def sha256(file: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def save_component(folder: Path, part: str, module: nn.Module, record: dict[str, Any] | None = None,
+                   defaults: Defaults | None = None, schedule: NoiseScheduleConfig | None = None) -> None:
+    """Put one component (fp16) into the bundle in `folder`, making or updating its bundle.json.
+
+    record: what to add to the training record.   Every file appears under its name only when whole.
+    """
+    if part not in BUILDERS:
+        raise InputError(f"component must be one of {', '.join(BUILDERS)}, got {part!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {"format": FORMAT, "name": folder.name, "licence": "Apache-2.0", "components": {},
+                             "schedule": asdict(NoiseScheduleConfig()), "defaults": asdict(Defaults()), "training": []}
+    if (folder / "bundle.json").is_file():
+        about = _read_description(folder)
+    file = folder / f"{part}.safetensors"
+    state = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in module.state_dict().items()}
+    save_file(state, file.with_suffix(".part"))
+    config = {k: v for k, v in dict(getattr(module, "config", {})).items() if not k.startswith("_")}
+    about["components"][part] = {"file": file.name, "sha256": sha256(file.with_suffix(".part")), "config": config}
+    if record is not None:
+        about["training"] = [r for r in about["training"] if r.get("stage") != record.get("stage")] + [record]
+    if defaults is not None:
+        about["defaults"] = asdict(defaults)
+    if schedule is not None:
+        about["schedule"] = asdict(schedule)
+    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    (folder / "bundle.part").write_text(text, encoding="utf-8")
+    os.replace(file.with_suffix(".part"), file)
+    os.replace(folder / "bundle.part", folder / "bundle.json")

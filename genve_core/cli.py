@@ -1,0 +1,101 @@
+"""The command line, `genve enhance | train | evaluate | info`: parse, call the core, turn errors into one line.
+
+Exit codes: 0 done; 1 a failure; 2 a usage or input error; 130 stopped by Ctrl-C. Only results go to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+from . import __version__
+from .cli_enhance import add_enhance
+from .cli_evaluate import add_evaluate
+from .cli_info import add_info
+from .errors import InputError
+
+FAILURE, USAGE, STOPPED = 1, 2, 130
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse, whose errors are one line; the long usage is what --help is for."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: error: {_one_line(message)}; see {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line. Every sub-command sets `run`, a function of the parsed arguments."""
+    parser = OneLineParser(prog="genve", description="Reference-guided video enhancement: one good frame is enough.")
+    parser.add_argument("--version", action="version", version=f"genve {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (add_enhance, _add_train, add_evaluate, add_info):
+        add(commands)
+    for command in commands.choices.values():
+        command.add_argument("-v", "--verbose", action="store_true", help="show where an error comes from")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; argparse ends a wrong usage itself, with code 2."""
+    args = build_parser().parse_args(argv)
+    try:
+        args.run(args)
+        return 0
+    except KeyboardInterrupt:
+        return _end(args, getattr(args, "stopped", "stopped by Ctrl-C"), STOPPED)
+    except InputError as error:
+        return _end(args, f"error: {error}", USAGE)
+    except Exception as error:  # the edge of the program: a person is told, whatever it was
+        return _end(args, f"failed: {_reason(error)}", FAILURE)
+
+
+def _end(args: argparse.Namespace, message: str, code: int) -> int:
+    if args.verbose:
+        traceback.print_exc()
+    print(f"genve {args.command}: {_one_line(message)}", file=sys.stderr)
+    return code
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        return "there is not enough memory; give a smaller --size or --scale, or enhance fewer --frames at a time"
+    if isinstance(error, OSError) and error.strerror:
+        file = f" ({error.filename})" if error.filename else ""
+        remedy = "; free some space" if error.errno == errno.ENOSPC and "space" not in error.strerror else ""
+        return f"{error.strerror}{file}{remedy}"
+    first = text.splitlines()[0] if text else "no reason was given"
+    return f"{type(error).__name__}: {first}; -v shows where"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    from .training.run import STAGES
+
+    p = commands.add_parser("train", help="train one stage of a bundle")
+    p.add_argument("stage", choices=STAGES, help="in this order: clips, then the networks")
+    p.add_argument("--data", type=Path, required=True, help="photographs and videos, or for later stages the clips")
+    p.add_argument("--out", type=Path, required=True, help="folder for checkpoints, logs, pictures and the bundle")
+    p.add_argument("--config", type=Path, help="JSON with the settings that differ from the defaults; see configs/")
+    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    p.set_defaults(run=_train, stopped="stopped by Ctrl-C; what was trained is saved, add --resume to go on")
+
+
+def _train(args: argparse.Namespace) -> None:
+    if not args.data.exists():
+        raise InputError(f"--data {args.data} does not exist; give a folder of photographs, videos or clips")
+    if missing := [name for name in ("accelerate", "kornia", "tensorboard") if find_spec(name) is None]:
+        raise InputError(f'training needs {", ".join(missing)}, not installed; pip install "genve[train]"')
+    from .training.run import train
+
+    print(f"{args.stage}: done, in {train(args.stage, args.data, args.out, args.config, args.resume)}")

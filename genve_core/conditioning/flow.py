@@ -1,0 +1,131 @@
+"""Optical flow of the poor input (paper, section 3.3): key frame <-> every frame, and frame <-> next frame.
+
+Flow is estimated once on whole up-sampled frames. An up-sampled frame holds no detail finer than the input,
+so estimation runs on frames reduced by `FlowConfig.reduce`: as exact on the validation clips and cheaper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from .warp import inside, warp
+
+# A flow estimator: two videos (n, 3, h, w) in [-1, 1] -> flow a -> b, (n, 2, h, w) in pixels of that grid.
+FlowEstimator = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """How motion is estimated."""
+
+    estimator: Literal["dis", "raft"] = "dis"
+    reduce: int = 2  # frames are area-reduced by this factor before estimation
+    relative_tolerance: float = 0.01  # forward-backward check: |f+b|^2 < relative (|f|^2+|b|^2) + absolute
+    absolute_tolerance: float = 0.5  # in squared pixels of the full-size frame
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ("dis", "raft"):
+            raise InputError(f"flow estimator must be 'dis' or 'raft', got {self.estimator!r}")
+        if self.reduce < 1:
+            raise InputError(f"flow reduce must be 1 or more, got {self.reduce}")
+
+
+def to_grey(frames: Tensor) -> np.ndarray:
+    """RGB frames (n, 3, h, w) in [-1, 1] -> uint8 luma (n, h, w), as OpenCV's flow wants it."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(3, 1, 1)
+    luma = ((frames.float() + 1) * 127.5 * weights).sum(1)
+    return luma.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def dis_flow(a: Tensor, b: Tensor) -> Tensor:
+    """OpenCV's dense inverse search (medium preset) for each pair of frames: a `FlowEstimator`."""
+    import cv2
+
+    grey_a, grey_b = to_grey(a), to_grey(b)
+    # DIS needs room for its coarsest patch grid; mirrored borders keep the estimate at the edge sane
+    pad = [max(0, 32 - side) for side in grey_a.shape[1:]]
+
+    def one(i: int) -> np.ndarray:
+        dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # not safe to share between threads
+        pair = [np.pad(g[i], ((0, pad[0]), (0, pad[1])), mode="symmetric") for g in (grey_a, grey_b)]
+        return dis.calc(pair[0], pair[1], None)[: grey_a.shape[1], : grey_a.shape[2]]
+
+    with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
+        flows = list(pool.map(one, range(len(grey_a))))
+    return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(a.device)
+
+
+def flow_estimator(config: FlowConfig, module: nn.Module | None = None) -> FlowEstimator:
+    """The estimator that `config` names; `module` is RAFT with its weights (a bundle's `flow`, or `load_raft`).
+
+    Raises InputError if RAFT is asked for without weights.
+    """
+    if config.estimator == "dis":
+        return dis_flow
+    if module is None:
+        raise InputError("the flow estimator raft has no weights: this bundle has no component flow; "
+                         "train it with `genve train flow`, or use the estimator dis")
+    from .raft import raft_flow
+
+    return raft_flow(module)
+
+
+def reduce_frames(frames: Tensor, config: FlowConfig) -> Tensor:
+    """Area-reduce frames (n, 3, h, w) to the grid on which flow is estimated (never below 8 pixels a side)."""
+    h, w = frames.shape[-2:]
+    size = (max(8, round(h / config.reduce)), max(8, round(w / config.reduce)))
+    return frames if size == (h, w) else F.interpolate(frames.float(), size=size, mode="area")
+
+
+def consistent(a_to_b: Tensor, b_to_a: Tensor, config: FlowConfig) -> Tensor:
+    """Forward-backward check of flow a -> b on a's grid: 1 where there is a source in b, else 0, (n, 1, h, w)."""
+    back = warp(b_to_a, a_to_b)
+    mismatch = (a_to_b + back).square().sum(1, keepdim=True)
+    length = a_to_b.square().sum(1, keepdim=True) + back.square().sum(1, keepdim=True)
+    tolerance = config.relative_tolerance * length + config.absolute_tolerance / config.reduce**2
+    return (mismatch < tolerance).to(a_to_b.dtype) * inside(a_to_b)
+
+
+def flow_with_validity(a: Tensor, b: Tensor, config: FlowConfig, estimate: FlowEstimator) -> tuple[Tensor, Tensor]:
+    """Flow a -> b and its validity, both on the reduced grid.
+
+    a, b: (n, 3, h, w) in [-1, 1], up-sampled frames already reduced by `reduce_frames`.
+    Returns flow (n, 2, h, w) in pixels of that grid and valid (n, 1, h, w), 0 or 1.
+    """
+    both = estimate(torch.cat([a, b]), torch.cat([b, a]))
+    a_to_b, b_to_a = both.split(len(a))
+    return a_to_b, consistent(a_to_b, b_to_a, config)
+
+
+def key_frame_flow(
+    frames: Tensor, key: Tensor, config: FlowConfig, estimate: FlowEstimator, skip: Sequence[int] = ()
+) -> tuple[Tensor, Tensor]:
+    """Flow of every frame to the key frame, estimated directly, so that no drift adds up.
+
+    frames: (f, 3, h, w) and key: (3, h, w), both reduced.   skip: positions of the key frame itself.
+    Returns flow (f, 2, h, w) frame -> key frame, valid (f, 1, h, w); zero flow and 1 at `skip`.
+    """
+    flow, valid = flow_with_validity(frames, key.expand_as(frames), config, estimate)
+    for i in skip:
+        flow[i], valid[i] = 0.0, 1.0
+    return flow, valid
+
+
+def neighbour_flow(frames: Tensor, estimate: FlowEstimator) -> tuple[Tensor, Tensor]:
+    """Flow of every frame to the next and to the previous one: two tensors (f, 2, h, w); zero at the ends."""
+    zero = torch.zeros(1, 2, *frames.shape[-2:], device=frames.device)
+    if len(frames) < 2:
+        return zero, zero.clone()
+    a, b = frames[:-1], frames[1:]
+    forward, backward = estimate(torch.cat([a, b]), torch.cat([b, a])).split(len(a))
+    return torch.cat([forward, zero]), torch.cat([zero, backward])

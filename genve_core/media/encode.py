@@ -1,0 +1,245 @@
+"""What actually writes: one video file through PyAV, or one PNG file per frame."""
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .info import VideoInfo
+from .pixels import to_rgb_frame, to_yuv_frame
+from .source import is_stills, open_video, start_of
+
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+H264_CRF = 14  # close to transparent: the enhanced detail is what the person came for
+VP9_CRF = 24
+_PRIMARIES_TAG = {
+    "bt470bg": 5,
+    "smpte170m": 6,
+    "smpte240m": 7,
+}  # passed through unconverted; all others become BT.709
+_BT709, _LIMITED, _FULL, _RGB, _SRGB_CURVE = 1, 1, 2, 0, 13
+
+
+class VideoFile:
+    """Encodes frames into one container, with the sound and subtitle tracks of another file copied in
+    step.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        like: VideoInfo,
+        width: int,
+        height: int,
+        *,
+        suffix: str,
+        lossless: bool,
+        crf: int | None,
+        audio_from: Path | None,
+    ):
+        import av
+
+        self.notes: list[str] = []
+        self._container: Any = av.open(str(path), "w", format=CONTAINERS[suffix])
+        self._extras: list[_Extras] = []
+        try:
+            codec, self._format, options = self._choose(suffix, like, width, height, lossless, crf)
+            self._stream: Any = self._container.add_stream(
+                codec, rate=like.rate.limit_denominator(100_000), options=options
+            )
+            self._set_up(like, width, height)
+            if audio_from is not None and not is_stills(audio_from):
+                self._extras.append(_Extras(audio_from, self._container, suffix, self.notes))
+        except BaseException:
+            self.abort()
+            raise
+        self._rate = like.rate
+        self._end = Fraction(0)
+
+    def write(self, rgb: Tensor, time: Fraction, alpha: Tensor | None) -> None:
+        rgb_format = self._format.startswith(("gbr", "bgr"))
+        frame = (to_rgb_frame if rgb_format else to_yuv_frame)(
+            rgb, self._format, self._with_alpha(rgb, alpha)
+        )
+        context = self._stream.codec_context
+        frame.colorspace, frame.color_range = context.colorspace, context.color_range
+        frame.time_base = context.time_base
+        frame.pts = round(time / context.time_base)
+        self._mux(self._stream.encode(frame))
+        self._end = time + 1 / self._rate
+        for extra in self._extras:
+            extra.copy_until(time)
+
+    def finish(self, complete: bool) -> None:
+        """Write what the encoder holds back, the rest of the other tracks (cut at the video's end if it is
+        not `complete`), and the index."""
+        self._mux(self._stream.encode(None))
+        for extra in self._extras:
+            extra.copy_until(None if complete else self._end)
+            extra.close()
+        self._container.close()
+
+    def abort(self) -> None:
+        for extra in self._extras:
+            extra.close()
+        try:
+            self._container.close()
+        except (OSError, ValueError, RuntimeError):
+            pass  # the file is about to be removed, and the first error is the one to show
+
+    def _choose(
+        self, suffix: str, like: VideoInfo, width: int, height: int, lossless: bool, crf: int | None
+    ) -> tuple[str, str, dict[str, str]]:
+        """Codec, pixel format and codec options; notes what is lost."""
+        if lossless:
+            deep = like.bit_depth > 8
+            kind = ("gbrap16le" if deep else "bgra") if like.has_alpha else ("gbrp16le" if deep else "bgr0")
+            return "ffv1", kind, {"level": "3", "slicecrc": "1"}
+        if suffix == ".webm":
+            quality = {"crf": str(VP9_CRF if crf is None else crf), "b": "0", "row-mt": "1", "cpu-used": "4"}
+            if like.has_alpha:
+                quality["auto-alt-ref"] = "0"  # libvpx refuses alpha with hidden frames
+            return "libvpx-vp9", "yuva420p" if like.has_alpha else "yuv420p", quality
+        if like.has_alpha:
+            self.notes.append(
+                f"H.264 ({suffix}) has no transparency, so it is lost; lossless .mkv, .webm and PNG keep it"
+            )
+        odd = width % 2 or height % 2
+        if odd:
+            self.notes.append(
+                f"{width}x{height} px is odd, so H.264 is written as 4:4:4, which some players do not play; "
+                "even sizes are safe"
+            )
+        return "libx264", "yuv444p" if odd else "yuv420p", {"crf": str(H264_CRF if crf is None else crf)}
+
+    def _set_up(self, like: VideoInfo, width: int, height: int) -> None:
+        stream, context = self._stream, self._stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, self._format
+        context.time_base = stream.time_base = _time_base(like)
+        context.thread_type = "AUTO"
+        if like.pixel_aspect != 1:
+            context.sample_aspect_ratio = like.pixel_aspect
+        rgb = self._format.startswith(("gbr", "bgr"))
+        context.colorspace = _RGB if rgb else _BT709
+        context.color_range = _FULL if rgb else _LIMITED
+        context.color_primaries = _PRIMARIES_TAG.get(like.colour.primaries, _BT709)
+        context.color_trc = _SRGB_CURVE if like.colour.transfer == "srgb" else _BT709
+
+    def _with_alpha(self, rgb: Tensor, alpha: Tensor | None) -> Tensor | None:
+        if not self._format.startswith(("yuva", "bgra", "gbrap")):
+            return None
+        return rgb.new_ones(rgb.shape[1:]) if alpha is None else alpha
+
+    def _mux(self, packets: Any) -> None:
+        for packet in packets:
+            packet.duration = packet.duration or round(
+                1 / self._rate / packet.time_base
+            )  # the last frame has no next
+            self._container.mux(packet)
+
+
+class PngFolder:
+    """One PNG per frame, 16 bit if the input has more than 8; `frame_000000.png` is the first."""
+
+    def __init__(self, folder: Path, like: VideoInfo):
+        self.notes: list[str] = []
+        if like.variable_rate:
+            self.notes.append("a folder of frames keeps no times, and this video's frame rate varies")
+        if like.has_audio:
+            self.notes.append("a folder of frames holds no sound, so the sound is left out")
+        self._folder, self._deep, self._count = folder, like.bit_depth > 8, 0
+
+    @staticmethod
+    def owns(path: Path) -> bool:
+        """True if `path` is named like a frame of ours, so that overwriting may remove it."""
+        return re.fullmatch(r"frame_\d{6,}\.png", path.name) is not None
+
+    def write(self, rgb: Tensor, time: Fraction, alpha: Tensor | None) -> None:
+        import av
+
+        pixel_format = {
+            (False, False): "rgb24",
+            (False, True): "rgba",
+            (True, False): "rgb48be",
+            (True, True): "rgba64be",
+        }[self._deep, alpha is not None]
+        encoder: Any = av.CodecContext.create("png", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = rgb.shape[2], rgb.shape[1], pixel_format
+        encoder.time_base = Fraction(1, 25)
+        frame = to_rgb_frame(rgb, pixel_format, alpha)
+        coded = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+        (self._folder / f"frame_{self._count:06d}.png").write_bytes(coded)
+        self._count += 1
+
+    def finish(self, complete: bool) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class _Extras:
+    """The sound and subtitle tracks of a file, copied without decoding."""
+
+    def __init__(self, path: Path, output: Any, suffix: str, notes: list[str]):
+        self._input = open_video(path)
+        self._output = output
+        self._tracks: dict[int, Any] = {}
+        streams: list[Any] = [*self._input.streams.audio, *self._input.streams.subtitles]
+        for stream in streams:
+            kind = "sound" if stream.type == "audio" else "subtitle"
+            name = (
+                stream.codec_context.codec.canonical_name
+            )  # of the codec: some decoders are named unlike it (mp3float)
+            try:
+                if suffix != ".mkv" and name not in output.supported_codecs:
+                    raise ValueError
+                self._tracks[stream.index] = output.add_stream_from_template(stream)
+            except (ValueError, TypeError, OSError):
+                notes.append(
+                    f"the {kind} track ({name}) cannot be put in {suffix}, so it is left out; .mkv holds it"
+                )
+        self._starts = {index: start_of(self._input, self._input.streams[index]) for index in self._tracks}
+        tracks = [self._input.streams[index] for index in self._tracks]
+        self._packets: Iterator[Any] = self._input.demux(*tracks) if tracks else iter(())
+        self._next: Any = None
+        self._notes, self._name = notes, path.name
+
+    def copy_until(self, time: Fraction | None) -> None:
+        """Copy packets that begin before `time`, in seconds; None: all that are left."""
+        while (packet := self._peek()) is not None:
+            start = self._starts[packet.stream.index]
+            if time is not None and packet.dts * packet.time_base - start >= time:
+                return
+            self._next = None
+            ticks = round(start / packet.time_base)
+            packet.dts -= ticks
+            packet.pts = None if packet.pts is None else packet.pts - ticks
+            packet.stream = self._tracks[packet.stream.index]
+            self._output.mux(packet)
+
+    def close(self) -> None:
+        self._input.close()
+
+    def _peek(self) -> Any:
+        import av.error
+
+        while self._next is None:
+            try:
+                packet = next(self._packets, None)
+            except (av.error.FFmpegError, OSError) as error:
+                self._notes.append(f"{self._name}: sound could be read only in part ({error.strerror})")
+                self._packets, packet = iter(()), None
+            if packet is None:
+                return None
+            if packet.size and packet.dts is not None:
+                self._next = packet
+        return self._next
+
+
+def _time_base(like: VideoInfo) -> Fraction:
+    """Fine enough for every frame time of the input, and for evenly spaced frames at its rate."""
+    fine = Fraction(1, lcm(like.time_base.denominator, like.rate.numerator))
+    return fine if fine.denominator <= 2**31 - 1 else Fraction(1, like.time_base.denominator)

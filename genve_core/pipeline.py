@@ -1,0 +1,314 @@
+"""The whole method (paper, Fig. 2) in one screen: `enhance` for Python users, `Enhancer` for long clips.
+
+    up-sample, encode ........... Z            flow key <-> frame, frame <-> neighbour
+    reference ................... y            (image diffuser with Eq. 3, or the user's image)
+    augment, warp ............... Z_n, Y_n
+    LCA, once per window ........ e
+    Z_T1, then for each t: controller -> guidance -> video diffuser -> Z_0
+    decode, colour .............. frames
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from .conditioning.flow import FlowConfig, flow_estimator, key_frame_flow, neighbour_flow, reduce_frames
+from .conditioning.noise import augment
+from .conditioning.warp import warp_latent
+from .controller import VideoController
+from .decoder.detail_decoder import NEIGHBOURS
+from .decoder.inputs import decoder_inputs
+from .devices import has_bf16, pick_device
+from .diffuser.backbone import ImageDiffuser, MotionDiffuser
+from .diffuser.sampler import sample, timesteps
+from .diffuser.windows import WindowConfig, frame_noise, fuse, window_weights, windows
+from .errors import InputError
+from .media.colour import ColourConfig, ColourMatch
+from .noise_schedule import NoiseSchedule
+from .reference.image_diffuser import make_reference
+from .reference.key_frame import check_key_frame, choose_key_frame
+from .reference.user_image import Fit, fit_reference
+from .video_codec import TilingConfig, crop, encode, pad_to_multiple, upsample
+
+OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
+MULTIPLE = 32  # px: three halvings by the VAE, two by the UNet
+HALO = max(NEIGHBOURS)  # frames that the decoder looks beyond those it decodes
+
+
+@dataclass(frozen=True)
+class EnhanceConfig:
+    """How to enhance. None = what the bundle recommends."""
+
+    scale: float = 4.0
+    size: tuple[int, int] | None = None  # (h, w) in pixels; overrides `scale`
+    key_frame: int | None = None  # None = a sharp, central one is chosen
+    noise_level: int | None = None  # n in [0, 1000): small keeps the input, large lets detail be invented
+    reference_strength: float = 1.0  # 0 = exactly as without any reference
+    steps: int | None = None
+    seed: int = 0
+    fit: Fit = "cover"  # of the user's reference: cover, contain, stretch
+    match_colour: bool = True  # give the user's reference the key frame's colours
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    window: WindowConfig = field(default_factory=WindowConfig)
+    tiling: TilingConfig = field(default_factory=TilingConfig)
+    colour: ColourConfig = field(default_factory=ColourConfig)
+    chunk: int = 4  # frames encoded or decoded together
+    precision: str = "auto"  # "auto": bf16 where it is native, else float32; or "float32", "bf16"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale <= 8:
+            raise InputError(f"scale must be above 0 and at most 8, got {self.scale}")
+        if self.size is not None and (min(self.size) < 8 or max(self.size) > 16384):
+            raise InputError(f"size must be 8 to 16384 px a side, got {self.size[1]}x{self.size[0]}")
+        if self.noise_level is not None and not 0 <= self.noise_level < 1000:
+            raise InputError(f"noise level must be in [0, 999], got {self.noise_level}")
+        if not 0 <= self.reference_strength <= 1:
+            raise InputError(f"reference strength must be in [0, 1], got {self.reference_strength}")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps must be 1 or more, got {self.steps}")
+        if self.precision not in ("auto", "float32", "bf16"):
+            raise InputError(f"precision must be auto, float32 or bf16, got {self.precision!r}")
+
+
+@dataclass
+class Clip:
+    """A clip under way: frames at their own size, and what is known of each."""
+
+    frames: Tensor  # (f, 3, h, w) poor frames in [-1, 1]
+    size: tuple[int, int]  # (h, w) wanted
+    key: int  # index of the key frame
+    Z: Tensor | None = None  # (1, f, c, h/8, w/8)
+    flow: dict[str, Tensor] = field(default_factory=dict)  # forward, backward, to_key, valid: (f, ., h/2, w/2)
+
+    def up(self, part: slice, device: torch.device) -> Tensor:
+        """Up-sampled frames (k, 3, H, W), padded to whole latent blocks; made when needed, never kept."""
+        video = upsample(self.frames[part].to(device).float().unsqueeze(0), self.size)
+        return pad_to_multiple(video, MULTIPLE)[0]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The image reference of a clip, on the padded grid."""
+
+    image: Tensor  # (3, H, W) in [-1, 1]
+    y: Tensor  # (c, H/8, W/8)
+    valid: Tensor  # (1, H, W), 0 where a user's image does not reach
+
+
+class Enhancer:
+    """A bundle on a device, ready to enhance clips.
+
+    After a run, `seconds` holds the time each stage took, `key_frame` the key frame used, `notes` what the user
+    should know about the reference.
+    """
+
+    def __init__(self, bundle: Bundle, config: EnhanceConfig = EnhanceConfig(), device: str = "auto"):
+        self.config, self.bundle = config, bundle
+        self.device = pick_device(device)
+        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16(self.device))
+        self.schedule = NoiseSchedule(bundle.schedule)
+        defaults = bundle.defaults
+        self.n = defaults.noise_level if config.noise_level is None else config.noise_level
+        self.steps = defaults.steps if config.steps is None else config.steps
+        self.times = timesteps(defaults.video_start, self.steps)
+        self.vae, self.decoder = (bundle[p].to(self.device) for p in ("vae", "decoder"))
+        self.controller = cast(VideoController, bundle["controller"].to(self.device))
+        self.image_diffuser = ImageDiffuser(bundle["unet"]).to(self.device)  # type: ignore[arg-type]
+        self.diffuser = MotionDiffuser(bundle.video_unet()).to(self.device)
+        self.estimate = flow_estimator(config.flow, bundle.components.get("flow"))
+        self.seconds: dict[str, float] = {}
+        self.key_frame, self.notes = 0, ()
+
+    def run(self, frames: Tensor, reference: Tensor | str | Path | None = None,
+            on_progress: OnProgress | None = None) -> Iterator[Tensor]:
+        """Enhance one shot. frames: (f, 3, h, w) in [-1, 1], f >= 1, any size.
+
+        reference: a picture of the key frame's scene, as a file or (3 or 4, h, w) in [-1, 1]; None = made here.
+        Yields finished frames in order, (k, 3, H, W) in [-1, 1] on the CPU. Raises InputError for unusable input.
+        """
+        self.seconds = {}
+        report = on_progress or (lambda stage, done, total: None)
+        with self._computing("look"):
+            clip = self._open(frames)
+        with self._computing("encode"):
+            self._encode(clip, report)
+        y = None
+        if self.config.reference_strength > 0:
+            with self._computing("reference"):
+                y = self._reference(clip, reference)
+            with self._computing("flow"):
+                self._flow_to_key(clip, report)
+        with self._computing("diffuse"):
+            Z_0 = self._diffuse(clip, y, report)
+        yield from self._decode(clip, Z_0, y, report)
+
+    @contextmanager
+    def _computing(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+
+    def _open(self, frames: Tensor) -> Clip:
+        if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames):
+            raise InputError(f"video must be (f, 3, h, w) with at least one frame, got {tuple(frames.shape)}")
+        if min(frames.shape[-2:]) < 8:
+            raise InputError(f"video is {frames.shape[-1]}x{frames.shape[-2]} px, but needs 8 px a side or more")
+        if not torch.isfinite(frames).all():
+            raise InputError("video holds NaN or infinity; wanted values in [-1, 1]")
+        h, w = frames.shape[-2:]
+        size = self.config.size or (round(h * self.config.scale), round(w * self.config.scale))
+        EnhanceConfig(size=size)  # a small input with a small scale can leave nothing
+        wanted = self.config.key_frame
+        key = choose_key_frame(frames) if wanted is None else check_key_frame(wanted, len(frames))
+        self.key_frame = key
+        return Clip(frames, size, key)
+
+    def _encode(self, clip: Clip, report: OnProgress) -> None:
+        """Z, and the flow between neighbouring frames."""
+        total, latents, flows = len(clip.frames), [], []
+        for start in range(0, total, self.config.chunk):
+            stop = min(start + self.config.chunk, total)
+            up = clip.up(slice(start, min(stop + 1, total)), self.device)  # one more frame: its flow belongs here
+            latents.append(encode(self.vae, up[None, : stop - start], self.config.tiling)[0].float())
+            flows.append(neighbour_flow(reduce_frames(up, self.config.flow), self.estimate))
+            report("encode", stop, total)
+        clip.Z = torch.cat(latents).unsqueeze(0)
+        # chunk k: forward of all its frames, backward of all its frames but the first, and of chunk k + 1's first
+        clip.flow["forward"] = torch.cat([f[: self.config.chunk] for f, _ in flows])
+        clip.flow["backward"] = torch.cat([flows[0][1][:1], *[b[1:] for _, b in flows]])[:total]
+
+    def _flow_to_key(self, clip: Clip, report: OnProgress) -> None:
+        total, parts = len(clip.frames), []
+        key = reduce_frames(clip.up(slice(clip.key, clip.key + 1), self.device), self.config.flow)[0]
+        for start in range(0, total, self.config.chunk):
+            part = slice(start, min(start + self.config.chunk, total))
+            skip = [clip.key - start] if part.start <= clip.key < part.stop else []
+            reduced = reduce_frames(clip.up(part, self.device), self.config.flow)
+            parts.append(key_frame_flow(reduced, key, self.config.flow, self.estimate, skip))
+            report("flow", part.stop, total)
+        clip.flow["to_key"], clip.flow["valid"] = (torch.cat(p) for p in zip(*parts, strict=True))
+
+    def _reference(self, clip: Clip, given: Tensor | str | Path | None) -> Reference:
+        """Section 3.2, or the user's image in its place."""
+        key = clip.up(slice(clip.key, clip.key + 1), self.device)
+        if given is not None:
+            target = crop(key, clip.size)[0].cpu()
+            fitted = fit_reference(given, clip.size, fit=self.config.fit,
+                                   match_to=target if self.config.match_colour else None)
+            self.notes = fitted.notes
+            image, valid = (pad_to_multiple(x.unsqueeze(0).to(self.device), MULTIPLE) for x in (fitted.image, fitted.valid))
+            return Reference(image[0], encode(self.vae, image.unsqueeze(0), self.config.tiling)[0, 0].float(), valid[0])
+        assert clip.Z is not None
+        defaults = self.bundle.defaults
+        y = make_reference(self.image_diffuser, clip.Z[:, clip.key], self.schedule, start=defaults.image_start,
+                           steps=defaults.image_steps, seed=self.config.seed)
+        still = key.new_zeros(1, 1, 2, 2, 2)
+        image = self.decoder(y, decoder_inputs(key.unsqueeze(0), still, still)).float().clamp(-1, 1)
+        return Reference(image[0], y[0].float(), torch.ones_like(image[0, :1]))
+
+    def _conditions(self, clip: Clip, reference: Reference | None, span: range) -> tuple[Tensor, Tensor]:
+        """Section 3.3: Z_n and Y_n of one window. Noise is fixed per absolute frame."""
+        assert clip.Z is not None
+        Z = clip.Z[:, span.start : span.stop]
+        noise = frame_noise(Z.shape[2:], span, self.config.seed, "augment video").to(Z)
+        Z_n = augment(Z, self.n, noise.unsqueeze(0), self.schedule)
+        if reference is None:
+            return Z_n, torch.zeros_like(Z_n)
+        noise = frame_noise(Z.shape[2:], range(1), self.config.seed, "augment reference").to(Z)
+        y_n = augment(reference.y.unsqueeze(0), self.n, noise, self.schedule)[0]
+        part = slice(span.start, span.stop)
+        Y_n = warp_latent(y_n, clip.flow["to_key"][part], self._valid(clip, reference, part))
+        return Z_n, Y_n.unsqueeze(0) * self.config.reference_strength
+
+    def _valid(self, clip: Clip, reference: Reference, part: slice) -> Tensor:
+        """Where the flow is trusted and the reference reaches: (k, 1, h/2, w/2)."""
+        from .conditioning.warp import warp
+
+        flow, valid = clip.flow["to_key"][part], clip.flow["valid"][part]
+        if bool((reference.valid == 1).all()):
+            return valid
+        reach = F.interpolate(reference.valid.unsqueeze(0), size=flow.shape[-2:], mode="area")
+        return valid * (warp(reach.expand(len(flow), -1, -1, -1), flow) > 0.99)
+
+    def _diffuse(self, clip: Clip, reference: Reference | None, report: OnProgress) -> Tensor:
+        """Section 3.4: Z_T1 -> Z_0 under guidance, windows fused in every step."""
+        assert clip.Z is not None
+        total = len(clip.frames)
+        spans = windows(total, self.config.window)
+        weights = window_weights(spans)
+        e = [self.controller.match(*self._conditions(clip, reference, span)) for span in spans]
+        done = 0
+
+        def model(Z_t: Tensor, t: int) -> Tensor:
+            nonlocal done
+            parts = []
+            for span, e_span in zip(spans, e, strict=True):
+                part = Z_t[:, span.start : span.stop]
+                guidance = self.controller(part, t, e_span, self.n)
+                parts.append(self.diffuser(part, t, guidance).float())
+                done += len(span)
+                report("diffuse", done, self.steps * sum(map(len, spans)))
+            # at one t the clean estimate is linear in the output: fusing outputs is fusing estimates
+            return fuse(parts, spans, weights, total)
+
+        noise = frame_noise(clip.Z.shape[2:], range(total), self.config.seed, "sample").to(clip.Z)
+        Z_T1 = self.schedule.add_noise(clip.Z, noise.unsqueeze(0), self.times[0])
+        return sample(model, Z_T1, self.schedule, self.times)
+
+    def _decode(self, clip: Clip, Z_0: Tensor, reference: Reference | None, report: OnProgress) -> Iterator[Tensor]:
+        match = ColourMatch(self.config.colour)
+        total = len(clip.frames)
+        for observing in ((True, False) if match.needs_first_pass else (False,)):
+            for start in range(0, total, self.config.chunk):
+                with self._computing("decode"):
+                    part = slice(start, min(start + self.config.chunk, total))
+                    result, up = self._decode_part(clip, Z_0, reference, part)
+                    if observing:
+                        match.observe(result, up)
+                    else:
+                        result = crop(match.apply(result, up), clip.size).clamp(-1, 1).cpu()
+                if not observing:
+                    report("decode", part.stop, total)
+                    yield result
+
+    def _decode_part(self, clip: Clip, Z_0: Tensor, reference: Reference | None, part: slice) -> tuple[Tensor, Tensor]:
+        around = slice(max(0, part.start - HALO), min(len(clip.frames), part.stop + HALO))
+        mine = slice(part.start - around.start, part.stop - around.start)
+        up = clip.up(around, self.device)
+        flows = {name: clip.flow[name][around].unsqueeze(0) for name in ("forward", "backward")}
+        if reference is not None:
+            key = clip.up(slice(clip.key, clip.key + 1), self.device)
+            flows |= {"reference": reference.image.unsqueeze(0), "key": key,
+                      "to_key": clip.flow["to_key"][around].unsqueeze(0),
+                      "valid": self._valid(clip, reference, around).unsqueeze(0),
+                      "strength": self.config.reference_strength}  # type: ignore[dict-item]
+        inputs = decoder_inputs(up.unsqueeze(0), frames=mine, **flows)  # type: ignore[arg-type]
+        return self.decoder(Z_0[0, part], inputs).float(), up[mine]
+
+
+def enhance(video: Tensor, *, reference: Tensor | str | Path | None = None, bundle: str | Path | Bundle = DEFAULT_BUNDLE,
+            device: str = "auto", on_progress: OnProgress | None = None, **config: object) -> Tensor:
+    """Enhance a clip in memory.
+
+    video: (f, 3, h, w) or (1, f, 3, h, w) in [-1, 1].   reference: a picture, see `Enhancer.run`.
+    bundle: a name, a folder, or a loaded `Bundle`.   config: fields of `EnhanceConfig`.
+    Returns the video, shaped like the input with its new height and width, on the CPU.
+    """
+    frames = video[0] if video.ndim == 5 and len(video) == 1 else video
+    loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+    enhancer = Enhancer(loaded, EnhanceConfig(**config), device)  # type: ignore[arg-type]
+    result = torch.cat(list(enhancer.run(frames, reference, on_progress)))
+    return result.unsqueeze(0) if video.ndim == 5 else result

@@ -1,0 +1,193 @@
+"""Clips made ready for training: sharp frames, their poor version after a real codec, and the flow between them.
+
+Made once by `genve train clips`, one safetensors file a clip, so that codecs and optical flow (CPU work)
+never stand in the way of a training step. A clip holds a key frame and `CLIP_FRAMES` frames in a row.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import safe_open, save_file
+from torch import Tensor
+
+from ..conditioning.flow import FlowConfig, dis_flow, key_frame_flow, neighbour_flow, reduce_frames
+from ..conditioning.warp import inside, resize_flow
+from ..errors import InputError
+from ..video_codec import upsample
+from .camera import CameraConfig
+from .degradation import DegradationConfig, degrade
+from .sources import camera_clip, find_sources, video_clips
+
+CLIP_FRAMES = 8
+FLOW_GRID = 4  # flow is stored at 1 / 4 of the frame
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """What `genve train clips` makes."""
+
+    clips: int = 1200
+    real_share: float = 0.3  # clips cut from real video, as far as the videos reach
+    size: int = 320  # pixels a side
+    reach: int = 32  # the key frame lies at most this many frames away
+    scales: tuple[int, ...] = (4, 2, 1)
+    scale_shares: tuple[float, ...] = (0.85, 0.1, 0.05)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
+
+    def __post_init__(self) -> None:
+        if self.size % 32:
+            raise InputError(f"clip size must be a multiple of 32 pixels, got {self.size}")
+
+
+def to_video(frames: np.ndarray) -> Tensor:
+    """uint8 (f, h, w, 3) -> float (f, 3, h, w) in [-1, 1]."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(video: Tensor) -> Tensor:
+    """float (f, 3, h, w) in [-1, 1] -> uint8, same layout."""
+    return ((video + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def make_record(frames: np.ndarray, config: ClipConfig, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Degrade a stretch of sharp frames, pick key frame and row, estimate flow as `enhance` will.
+
+    Returns hq (1 + CLIP_FRAMES, 3, h, w) uint8 with the key frame first, lq the same at 1 / scale, and on a grid
+    of 1 / FLOW_GRID: to_key (CLIP_FRAMES, 2, ..) and valid uint8, forward and backward: flow to the next and previous.
+    """
+    scale = int(rng.choice(config.scales, p=config.scale_shares))
+    first = int(rng.integers(len(frames) - CLIP_FRAMES + 1))
+    row = list(range(first, first + CLIP_FRAMES))
+    key = int(rng.choice(row)) if rng.random() < 0.25 else int(rng.integers(len(frames)))
+    hq = to_video(frames)
+    lq = degrade(hq, scale, config.degradation, rng)
+    picked = [key, *row]
+    flow_config = FlowConfig()
+    up = reduce_frames(upsample(lq[picked].unsqueeze(0), hq.shape[-2:])[0], flow_config)
+    skip = [row.index(key)] if key in row else []
+    to_key, valid = key_frame_flow(up[1:], up[0], flow_config, dis_flow, skip)
+    forward, backward = neighbour_flow(up[1:], dis_flow)
+    grid = (config.size // FLOW_GRID,) * 2
+    flows = {"to_key": to_key, "forward": forward, "backward": backward}
+    record = {name: resize_flow(flow, grid).half() for name, flow in flows.items()}
+    share = torch.nn.functional.interpolate(valid, size=grid, mode="area")
+    record |= {"valid": (share * 255).round().to(torch.uint8), "hq": to_uint8(hq[picked]), "lq": to_uint8(lq[picked])}
+    return {name: tensor.contiguous() for name, tensor in record.items()}
+
+
+def _save(record: dict[str, Tensor], path: Path) -> None:
+    temporary = path.with_suffix(".part")
+    save_file(record, temporary)
+    os.replace(temporary, path)
+
+
+def _work(job: tuple) -> int:
+    """One job = one video (all its clips) or one batch of photographs; skips clips that exist, so it resumes."""
+    kind, payload, ids, out, config, seed = job
+    torch.set_num_threads(1)
+    rng = np.random.default_rng([seed, ids[0]])
+    if kind == "video":
+        clips = video_clips(payload, config.reach, config.size, len(ids), rng)
+        for i, frames in zip(ids, clips, strict=False):
+            if not (path := out / f"clip_{i:05d}.safetensors").exists():
+                _save(make_record(frames, config, np.random.default_rng([seed, i])), path)
+        return len(ids)
+    for i in ids:
+        if not (path := out / f"clip_{i:05d}.safetensors").exists():
+            rng = np.random.default_rng([seed, i])
+            frames = camera_clip(payload, config.reach, config.size, config.camera, rng)
+            _save(make_record(frames, config, rng), path)
+    return len(ids)
+
+
+def make_clips(data: Path, out: Path, config: ClipConfig, seed: int = 0, workers: int | None = None) -> int:
+    """Fill `out` with clips from everything below `data`; goes on where it was. Returns how many there are."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from tqdm import tqdm
+
+    stills, videos = find_sources(data)
+    out.mkdir(parents=True, exist_ok=True)
+    real = round(config.clips * config.real_share) if stills else config.clips
+    per_video = -(-real // len(videos)) if videos else 0
+    ids = iter(range(config.clips))
+    jobs = [("video", v, [i for _, i in zip(range(per_video), ids, strict=False)], out, config, seed) for v in videos]
+    rest = list(ids) if stills else []
+    jobs += [("still", stills, rest[k : k + 8], out, config, seed) for k in range(0, len(rest), 8)]
+    jobs = [job for job in jobs if job[2]]
+    order = np.random.default_rng(seed).permutation(len(jobs))  # any prefix of the work is a fair mixture
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        done = pool.map(_work, [jobs[k] for k in order])
+        with tqdm(total=config.clips, unit="clip", desc="clips") as bar:
+            for count in done:
+                bar.update(count)
+    return len(list(out.glob("clip_*.safetensors")))
+
+
+class ClipStore:
+    """Random crops of stored clips. `device_resident=True` keeps every clip in device memory (for GPUs)."""
+
+    def __init__(self, folder: Path, device: torch.device | str = "cpu", device_resident: bool = False):
+        self.paths = sorted(folder.glob("clip_*.safetensors")) if folder.is_dir() else []
+        if not self.paths:
+            raise InputError(f"--data {folder} holds no clips; make them with `genve train clips --data PHOTOS --out {folder}`")
+        self.device = torch.device(device)
+        self.resident = [self._load(p) for p in self.paths] if device_resident else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def _load(self, path: Path) -> dict[str, Tensor]:
+        with safe_open(path, "pt", device=str(self.device)) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+    def crop(self, rng: np.random.Generator, size: int, frames: int) -> dict[str, Tensor]:
+        """One crop: hq (1 + frames, 3, size, size), up (same, bicubic), flows on the 1 / 4 grid, all float.
+
+        The key frame is cropped at the same place, so a source outside the crop is invalid here as well.
+        Half the crops are mirrored. Raises ValueError if `frames` or `size` is more than a clip holds.
+        """
+        i = int(rng.integers(len(self.paths)))
+        record = self.resident[i] if self.resident is not None else self._load(self.paths[i])
+        side = record["hq"].shape[-1]
+        if frames > CLIP_FRAMES or size > side or size % 32:
+            raise ValueError(f"a crop is at most {CLIP_FRAMES} frames of {side} px, a multiple of 32, got {frames} of {size}")
+        scale = side // record["lq"].shape[-1]
+        y, x = (int(rng.integers((side - size) // 4 + 1)) * 4 for _ in range(2))
+        first = int(rng.integers(CLIP_FRAMES - frames + 1))
+        row = slice(first, first + frames)
+        pick = [0, *range(1 + first, 1 + first + frames)]
+        out = {"hq": record["hq"][pick][..., y : y + size, x : x + size]}
+        out["up"] = self._up(record["lq"][pick], scale, y, x, size, side)
+        g, s = FLOW_GRID, size // FLOW_GRID
+        for name in ("to_key", "forward", "backward", "valid"):
+            out[name] = record[name][row][..., y // g : y // g + s, x // g : x // g + s].float()
+        out["hq"] = out["hq"].float() / 127.5 - 1
+        out["valid"] = out["valid"] / 255 * inside(out["to_key"], margin=0.25)  # the key frame was cropped too
+        out["forward"][-1] = 0  # the row ends here: no next frame
+        out["backward"][0] = 0
+        return self._mirror(out) if rng.random() < 0.5 else out
+
+    @staticmethod
+    def _up(lq: Tensor, scale: int, y: int, x: int, size: int, side: int) -> Tensor:
+        """Up-sample only what the crop needs, with a margin for the bicubic kernel. Returns [-1, 1]."""
+        m = 8
+        y0, x0 = (max(0, v // scale - m) for v in (y, x))
+        y1, x1 = (min(side // scale, (v + size) // scale + m) for v in (y, x))
+        poor = lq[None, ..., y0:y1, x0:x1].float() / 127.5 - 1
+        part = upsample(poor, ((y1 - y0) * scale, (x1 - x0) * scale))[0]
+        return part[..., y - y0 * scale :, x - x0 * scale :][..., :size, :size].clamp(-1, 1)
+
+    @staticmethod
+    def _mirror(crop: dict[str, Tensor]) -> dict[str, Tensor]:
+        out = {name: tensor.flip(-1) for name, tensor in crop.items()}
+        for name in ("to_key", "forward", "backward"):
+            out[name] = out[name] * torch.tensor([-1.0, 1.0], device=out[name].device).view(1, 2, 1, 1)
+        return out

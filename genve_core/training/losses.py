@@ -1,0 +1,40 @@
+"""Losses in pixels. No pretrained network is needed."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Horizontal and vertical differences of (..., h, w)."""
+    return x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def gradient_loss(result: Tensor, truth: Tensor, scales: int = 2) -> Tensor:
+    """L1 between the gradients of (n, c, h, w) at 1, 1/2, ... of the size: edges and texture, not brightness."""
+    total = result.new_zeros(())
+    for k in range(scales):
+        a, b = (F.avg_pool2d(x, 2**k) if k else x for x in (result, truth))
+        total = total + sum((p - q).abs().mean() for p, q in zip(gradients(a), gradients(b), strict=True)) / 2**k
+    return total
+
+
+def frame_difference_loss(result: Tensor, truth: Tensor) -> Tensor:
+    """L1 between the changes from frame to frame of (b, f, c, h, w): flicker is a change the truth lacks."""
+    return ((result[:, 1:] - result[:, :-1]) - (truth[:, 1:] - truth[:, :-1])).abs().mean()
+
+
+def restoration_loss(result: Tensor, truth: Tensor, *, edge: float = 0.5, steady: float = 0.5) -> Tensor:
+    """L1 + edges + steadiness of videos (b, f, 3, h, w)."""
+    a, b = result.float(), truth.float()
+    loss = (a - b).abs().mean() + edge * gradient_loss(a.flatten(0, 1), b.flatten(0, 1))
+    return loss + steady * frame_difference_loss(a, b) if a.shape[1] > 1 else loss
+
+
+def psnr(result: Tensor, truth: Tensor) -> float:
+    """PSNR in dB of images in [-1, 1]."""
+    error = (result.float().clamp(-1, 1) - truth.float()).square().mean().item() / 4
+    return float(-10 * math.log10(max(error, 1e-12)))

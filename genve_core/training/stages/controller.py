@@ -1,0 +1,114 @@
+"""Stage `controller`: LCA and the video controller, with the diffuser frozen (Fig. 2), and the detail decoder on
+what the diffuser makes. One pass serves both losses: the clean latent that the guided diffuser predicts is compared
+with the truth, and decoded and compared again in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ...bundle import Bundle
+from ...conditioning.masking import apply_mask, block_mask
+from ...conditioning.noise import augment
+from ...conditioning.warp import warp_latent
+from ...controller import LCAConfig, VideoController
+from ...diffuser.backbone import MotionDiffuser
+from ...noise_schedule import NoiseSchedule
+from ..clip_store import ClipStore
+from ..losses import psnr, restoration_loss
+from ..pictures import grid_picture
+from .decoder import ROW, DecoderConfig, DecoderStage
+from .latents import TimeConfig, draw_times, latent_loss, noisy_state
+
+
+@dataclass(frozen=True)
+class ControllerConfig:
+    """LCA, the conditioning augmentation of section 3.3, and the loss."""
+
+    lca: LCAConfig = field(default_factory=lambda: LCAConfig(dim=96, d=3))
+    highest_noise: int = 400  # n is drawn from [0, this]
+    mask_share: float = 0.7  # share of clips whose reference is masked
+    mask_block: int = 3  # latent positions
+    latent_weight: float = 0.1
+    times: TimeConfig = field(default_factory=lambda: TimeConfig(at_start=0.6, below=0.4, prior=0.0))
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+
+class ControllerStage(DecoderStage):
+    name = "controller"
+
+    def __init__(self, store: ClipStore, config: ControllerConfig, bundle: Bundle):
+        super().__init__(store, config.decoder, bundle["vae"], bundle["decoder"])  # type: ignore[arg-type]
+        self.decoder.requires_grad_(True).train()
+        self.whole, self.schedule = config, NoiseSchedule(bundle.schedule)
+        self.diffuser = MotionDiffuser(bundle.video_unet())
+        if "controller" in bundle.components:
+            self.controller: VideoController = bundle["controller"].requires_grad_(True).train()  # type: ignore[assignment]
+        else:
+            self.controller = VideoController.from_unet(self.diffuser.unet, config.lca).requires_grad_(True).train()
+        self.trained = nn.ModuleDict({"controller": self.controller, "decoder": self.decoder})
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        sample = super().draw(rng)
+        side = self.config.crop // 8
+        shape = (ROW, self.config.latent_channels, side, side)
+        ratio = rng.uniform(0.2, 0.8) if rng.random() < self.whole.mask_share else 0.0
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        keep = block_mask((1, ROW, 1, side, side), ratio, self.whole.mask_block, generator)[0]
+        noise = rng.standard_normal((ROW + 1, *shape[1:]), dtype=np.float32)
+        return {**sample, **draw_times(self.whole.times, shape, rng), "keep": keep,
+                "n": torch.tensor(int(rng.integers(self.whole.highest_noise + 1))), "noise_n": torch.from_numpy(noise)}
+
+    def _encode(self, frames: Tensor) -> Tensor:  # (b, f, 3, h, w) -> (b, f, c, h/8, w/8)
+        return self.latents(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def conditions(self, Z: Tensor, reference: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Section 3.3 in training: Z_n and the warped, masked Y_n, both (b, f, c, h, w)."""
+        noise, n = batch["noise_n"], batch["n"]
+        Z_n = augment(Z, n, noise[:, 1:], self.schedule)
+        y_n = augment(self.latents(reference), n, noise[:, 0], self.schedule)
+        Y_n = torch.stack([warp_latent(*args) for args in zip(y_n, batch["to_key"], batch["valid"], strict=True)])
+        keep = batch["keep"] * batch["use"].view(-1, 1, 1, 1, 1)
+        return Z_n, apply_mask(Y_n, keep)[0]
+
+    def guided(self, batch: dict[str, Tensor], reference: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Loss in latents, the clean latents the guided diffuser predicts, the poor and the true ones."""
+        clean, Z = self._encode(batch["hq"][:, 1:]), self._encode(batch["up"][:, 1:])
+        with torch.no_grad():
+            Z_n, Y_n = self.conditions(Z, reference, batch)
+            Z_t = noisy_state(self.schedule, clean, Z, batch)
+        guidance = self.controller(Z_t, batch["t"], self.controller.match(Z_n, Y_n), batch["n"])
+        output = self.diffuser.to(Z_t.device)(Z_t, batch["t"], guidance)
+        loss, restored = latent_loss(self.schedule, Z_t, output, clean, batch["t"])
+        return loss, restored, Z, clean
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        batch = {**batch, "reference": self.references(self.decoder, batch), "own": torch.zeros_like(batch["own"])}
+        in_latents, Z_0, Z, clean = self.guided(batch, batch["reference"])
+        starts = batch["start"].tolist()
+        chosen = torch.cat([z[s : s + self.config.frames] for z, s in zip(Z_0, starts, strict=True)])
+        result, truth = self.restore(self.decoder, batch, chosen)
+        in_pixels = restoration_loss(result, truth, edge=self.config.edge, steady=self.config.steady)
+        with torch.no_grad():
+            figures = {"latent": float(in_latents), "pixel": float(in_pixels),
+                       "latent_gain": float((Z - clean).square().mean() / (Z_0 - clean).square().mean()),
+                       **self.figures(result, truth, batch)}
+        return in_pixels + self.whole.latent_weight * in_latents, figures
+
+    def picture(self) -> np.ndarray:
+        rng = np.random.default_rng(3)
+        drawn = [self.draw(rng) for _ in range(6)]
+        device = next(self.decoder.parameters()).device
+        batch = {name: torch.stack([d[name] for d in drawn]).to(device) for name in drawn[0]}
+        reference = self.references(self.decoder, batch)
+        Z_0 = self.guided(batch, reference)[1]
+        starts = batch["start"].tolist()
+        chosen = torch.cat([z[s : s + self.config.frames] for z, s in zip(Z_0, starts, strict=True)])
+        result, truth = self.restore(self.decoder, {**batch, "reference": reference}, chosen)
+        up = torch.stack([batch["up"][i, 1 + s] for i, s in enumerate(starts)])
+        return grid_picture([up, result[:, 0], truth[:, 0]])

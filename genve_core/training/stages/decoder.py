@@ -1,0 +1,137 @@
+"""Stage `decoder`: the detail decoder with everything it may see and the latents of the poor input, no diffusion.
+
+This is the row *decoder alone* of the studies, and the start of stage `controller`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ...decoder.detail_decoder import DetailDecoder
+from ...decoder.inputs import decoder_inputs
+from ...vae import MiniVAE
+from ..clip_store import ClipStore
+from ..losses import psnr, restoration_loss
+from ..pictures import grid_picture
+from ..references import imperfect
+
+ROW = 6  # frames of a crop: enough for two frames with both neighbours on either side
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Size of the decoder and what references it meets."""
+
+    latent_channels: int = 16
+    channels: tuple[int, ...] = (32, 64, 128)
+    depth: tuple[int, ...] = (1, 2, 4, 6, 6)
+    crop: int = 192  # pixels
+    frames: int = 2  # decoded in a row
+    no_reference: float = 0.3  # shares; what is left is the true key frame
+    imperfect_reference: float = 0.15
+    own_reference: float = 0.2  # made by the decoder itself from the poor key frame
+    edge: float = 0.5
+    steady: float = 0.5
+
+
+def draw_reference(crop: dict[str, Tensor], config: DecoderConfig, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Pick the kind of reference: `reference` (3, h, w), `use` 0 or 1, `own` 1 where it has to be made from the key."""
+    kind = rng.random()
+    none, changed = config.no_reference, config.no_reference + config.imperfect_reference
+    own = changed + config.own_reference
+    reference = imperfect(crop["hq"][0], rng) if none <= kind < changed else crop["hq"][0]
+    return {"reference": reference, "use": torch.tensor(float(kind >= none)),
+            "own": torch.tensor(float(changed <= kind < own))}
+
+
+class DecoderStage:
+    name = "decoder"
+
+    def __init__(self, store: ClipStore, config: DecoderConfig, vae: MiniVAE | None = None,
+                 decoder: DetailDecoder | None = None):
+        """vae: its latents of the poor frames are let in; without it the latents are zero (a warm-up)."""
+        self.store, self.config, self.vae = store, config, vae
+        self.decoder = decoder or DetailDecoder(config.latent_channels, config.channels, config.depth)
+        self.trained = nn.ModuleDict({"decoder": self.decoder})
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        crop = self.store.crop(rng, self.config.crop, ROW)
+        start = int(rng.integers(ROW - self.config.frames + 1))
+        return {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start)}
+
+    def latents(self, frames: Tensor) -> Tensor:
+        """Latents (n, c, h/8, w/8) of up-sampled frames (n, 3, h, w)."""
+        if self.vae is None:
+            n, _, h, w = frames.shape
+            return frames.new_zeros(n, self.config.latent_channels, h // 8, w // 8)
+        with torch.no_grad():
+            return self.vae.to(frames.device).encode(frames).float()
+
+    @torch.no_grad()
+    def own_reference(self, decoder: nn.Module, key: Tensor) -> Tensor:
+        """What the decoder makes of poor key frames (b, 3, h, w) alone, as `enhance` does when none is given."""
+        still = torch.zeros(len(key), 1, 2, 2, 2, device=key.device)
+        return decoder(self.latents(key), decoder_inputs(key.unsqueeze(1), still, still)).float().clamp(-1, 1)
+
+    def references(self, decoder: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """References (b, 3, h, w) with the self-made ones put in."""
+        reference, own = batch["reference"], batch["own"] > 0
+        if own.any():
+            reference = reference.clone()
+            reference[own] = self.own_reference(decoder, batch["up"][own, 0])
+        return reference
+
+    def restore(self, decoder: nn.Module, batch: dict[str, Tensor], latents: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Decode `frames` frames of each row; returns result and truth, both (b, frames, 3, h, w).
+
+        latents: (b frames, c, h/8, w/8) of those frames; None takes the poor frames' own.
+        """
+        reference = batch["reference"]
+        parts = []
+        for i in range(len(reference)):  # rows start at different frames
+            start = int(batch["start"][i])
+            use = float(batch["use"][i])
+            parts.append(decoder_inputs(
+                batch["up"][i : i + 1, 1:], batch["forward"][i : i + 1], batch["backward"][i : i + 1],
+                reference=reference[i : i + 1], key=batch["up"][i : i + 1, 0], to_key=batch["to_key"][i : i + 1],
+                valid=batch["valid"][i : i + 1], strength=use, frames=slice(start, start + self.config.frames),
+            ))
+        inputs = type(parts[0])(*[torch.cat([getattr(p, name) for p in parts])
+                                  for name in ("up", "detail", "valid", "key", "near")])
+        result = decoder(self.latents(inputs.up) if latents is None else latents, inputs)
+        truth = torch.stack([batch["hq"][i, 1 + int(s) : 1 + int(s) + self.config.frames]
+                             for i, s in enumerate(batch["start"])])
+        return result.unflatten(0, (-1, self.config.frames)), truth
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        batch = {**batch, "reference": self.references(self.decoder, batch)}
+        result, truth = self.restore(self.decoder, batch)
+        loss = restoration_loss(result, truth, edge=self.config.edge, steady=self.config.steady)
+        return loss, self.figures(result, truth, batch)
+
+    @torch.no_grad()
+    def figures(self, result: Tensor, truth: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
+        """Gain in dB over the up-sampled input, without and with a reference; 0 where a batch has no such sample."""
+        starts = batch["start"].tolist()
+        up = torch.stack([u[1 + s : 1 + s + self.config.frames] for u, s in zip(batch["up"], starts, strict=True)])
+        gain = torch.tensor([psnr(r, t) - psnr(u, t) for r, t, u in zip(result, truth, up, strict=True)])
+        used = (batch["use"] > 0).cpu()
+        return {"gain": float(gain.mean()), "gain_reference": float((gain * used).sum() / used.sum().clamp(min=1))}
+
+    def finish(self) -> None:
+        """Nothing to calibrate."""
+
+    def picture(self) -> np.ndarray:
+        rng = np.random.default_rng(3)
+        drawn = [self.draw(rng) for _ in range(6)]
+        device = next(self.decoder.parameters()).device
+        batch = {name: torch.stack([d[name] for d in drawn]).to(device) for name in drawn[0]}
+        batch["reference"] = self.references(self.decoder, batch)
+        result, truth = self.restore(self.decoder, batch)
+        up = torch.stack([batch["up"][i, 1 + int(s)] for i, s in enumerate(batch["start"])])
+        return grid_picture([up, result[:, 0], truth[:, 0]])

@@ -1,0 +1,65 @@
+"""Stage `image`: the image diffuser (2D UNet) on latents of single frames (paper, section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ...diffuser.backbone import ImageDiffuser, build_image_unet
+from ...diffuser.sampler import sample, timesteps
+from ...noise_schedule import NoiseSchedule
+from ...vae import MiniVAE
+from ..clip_store import ClipStore
+from ..pictures import grid_picture
+from .latents import TimeConfig, draw_times, latent_loss, noisy_state
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Size of the 2D UNet and what it is trained on."""
+
+    channels: tuple[int, ...] = (48, 96, 144)
+    layers: int = 1
+    crop: int = 192  # pixels
+    times: TimeConfig = field(default_factory=TimeConfig)
+
+
+class ImageStage:
+    name = "image"
+
+    def __init__(self, store: ClipStore, config: ImageConfig, vae: MiniVAE, schedule: NoiseSchedule):
+        self.store, self.config, self.vae, self.schedule = store, config, vae, schedule
+        self.unet = build_image_unet(vae.latent_channels, config.channels, config.layers)
+        self.diffuser = ImageDiffuser(self.unet)
+        self.trained = nn.ModuleDict({"unet": self.unet})
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        crop = self.store.crop(rng, self.config.crop, 1)
+        shape = (self.vae.latent_channels, *(self.config.crop // 8,) * 2)
+        return {"hq": crop["hq"][1], "up": crop["up"][1], **draw_times(self.config.times, shape, rng)}
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        with torch.no_grad():
+            clean, poor = self.vae.to(batch["hq"].device).encode(torch.cat([batch["hq"], batch["up"]])).float().chunk(2)
+        x_t = noisy_state(self.schedule, clean, poor, batch)
+        output = self.diffuser.to(x_t.device)(x_t, batch["t"])
+        loss, restored = latent_loss(self.schedule, x_t, output, clean, batch["t"])
+        with torch.no_grad():
+            gain = (poor - clean).square().mean() / (restored - clean).square().mean()
+        return loss, {"latent_gain": float(gain)}
+
+    def finish(self) -> None:
+        """Nothing to calibrate."""
+
+    def picture(self) -> np.ndarray:
+        rng = np.random.default_rng(3)
+        drawn = [self.draw(rng) for _ in range(8)]
+        batch = {name: torch.stack([d[name] for d in drawn]).to(self.unet.device) for name in drawn[0]}
+        start = self.config.times.start
+        x = self.schedule.add_noise(self.vae.encode(batch["up"]).float(), batch["noise"], start)
+        z = sample(self.diffuser, x, self.schedule, timesteps(start, 4))
+        return grid_picture([batch["up"], self.vae.decode(z), self.vae.decode(self.vae.encode(batch["hq"])), batch["hq"]])

@@ -1,0 +1,61 @@
+"""What many tests share: fixed randomness, and a whole bundle of the real classes, made tiny."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a bundle that `enhance` takes, about 0.2 M parameters, untrained.
+
+    What starts at zero (the controller's and the decoder's last layers) is made small and random here, so that a
+    change anywhere shows in the output.
+    """
+    from genve_core.bundle import Defaults, save_component
+    from genve_core.controller import LCAConfig, VideoController
+    from genve_core.decoder.detail_decoder import DetailDecoder
+    from genve_core.diffuser.backbone import MotionAdapter, build_image_unet, from_image_unet
+    from genve_core.vae import MiniVAE
+
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = build_image_unet(4, (16, 32), 1)
+        video_unet = from_image_unet(unet, max_frames=16)
+        controller = VideoController.from_unet(video_unet, LCAConfig(dim=16, heads=2, d=2))
+        decoder = DetailDecoder(latent_channels=4, channels=(8, 8, 16), depth=(1, 1, 1, 1, 1))
+        for layer in (*controller.zero_convs, decoder.tail):
+            nn.init.normal_(layer.weight, std=0.05)
+        parts = {
+            "vae": MiniVAE(latent_channels=4, channels=(8, 8, 16), depth=1),
+            "unet": unet,
+            "motion": _adapter(video_unet, MotionAdapter),
+            "controller": controller,
+            "decoder": decoder,
+        }
+        for name, module in parts.items():
+            defaults = Defaults(steps=1, image_steps=1)
+            save_component(folder, name, module, {"stage": name, "steps": 0}, defaults=defaults)
+    return folder
+
+
+def _adapter(video_unet: nn.Module, kind: type) -> nn.Module:
+    """The motion modules of a video UNet as diffusers stores them."""
+    config = video_unet.config
+    adapter = kind(
+        block_out_channels=tuple(config["block_out_channels"]), motion_layers_per_block=config["layers_per_block"],
+        motion_num_attention_heads=config["motion_num_attention_heads"],
+        motion_norm_num_groups=config["norm_num_groups"], motion_max_seq_length=config["motion_max_seq_length"],
+    )  # fmt: skip
+    names = {name.removeprefix("module."): value for name, value in video_unet.state_dict().items()}
+    own = adapter.state_dict()
+    adapter.load_state_dict({name: names[name] for name in own})
+    return adapter

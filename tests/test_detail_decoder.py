@@ -1,0 +1,70 @@
+import torch
+
+from genve_core.decoder.detail_decoder import NEIGHBOURS, DetailDecoder
+from genve_core.decoder.inputs import aligned_neighbours, decoder_inputs
+
+
+def row(frames=5, h=24, w=40):
+    """A row of frames, (1, f, 3, h, w): noise that moves 2 pixels to the right with every frame."""
+    scene = torch.rand(3, h, w + 2 * frames, generator=torch.Generator().manual_seed(0))
+    return torch.stack([scene[..., 2 * (frames - i) : 2 * (frames - i) + w] for i in range(frames)]).unsqueeze(0)
+
+
+def flows(frames, h, w, dx):
+    """Flow to the next and previous frame for a motion of dx pixels of the grid; zero at the ends."""
+    forward, backward = torch.zeros(1, frames, 2, h, w), torch.zeros(1, frames, 2, h, w)
+    forward[:, :-1, 0], backward[:, 1:, 0] = dx, -dx
+    return forward, backward
+
+
+def tiny():
+    torch.manual_seed(0)
+    return DetailDecoder(4, (8, 8, 16), (1, 1, 1, 1, 1)).eval()
+
+
+def test_untrained_it_returns_the_upsampled_frames():
+    up = row()
+    still = torch.zeros(1, 5, 2, 6, 10)
+    inputs = decoder_inputs(up, still, still)
+    assert torch.equal(tiny()(torch.randn(5, 4, 3, 5), inputs), up[0])
+
+
+def test_neighbours_moved_by_their_known_motion_equal_the_frame():
+    half = row(5, 12, 20)
+    near = aligned_neighbours(half, *flows(5, 12, 20, 2.0))
+    assert near.shape == (1, 5, 3 * len(NEIGHBOURS), 12, 20)
+    assert near[:, 2, ..., 5:15].abs().max() < 1e-5  # away from the borders nothing is left
+
+
+def test_beyond_the_ends_of_a_row_the_last_frame_repeats():
+    half = row(3, 12, 20)
+    near = aligned_neighbours(half, *flows(3, 12, 20, 2.0)).unflatten(2, (len(NEIGHBOURS), 3))
+    assert near[0, 0, :2].abs().max() < 1e-5  # the first frame has no past: it sees itself
+    assert torch.allclose(near[0, 1, 3, :, :, 5:15], near[0, 1, 2, :, :, 5:15], atol=1e-5)
+
+
+def test_without_motion_a_reference_is_let_in_as_its_difference_to_the_frame():
+    up = row(2)
+    reference = torch.rand(1, 3, 24, 40)
+    still, valid = torch.zeros(1, 2, 2, 6, 10), torch.ones(1, 2, 1, 6, 10)
+    inputs = decoder_inputs(up, still, still, reference=reference, key=up[:, 0], to_key=still, valid=valid)
+    assert torch.allclose(inputs.up + inputs.detail, reference.expand(2, -1, -1, -1), atol=1e-5)
+    assert inputs.key[0].abs().max() < 1e-6
+
+
+def test_strength_scales_detail_and_zero_equals_no_reference():
+    up, still, valid = row(2), torch.zeros(1, 2, 2, 6, 10), torch.ones(1, 2, 1, 6, 10)
+    given = {"reference": torch.rand(1, 3, 24, 40), "key": up[:, 0], "to_key": still, "valid": valid}
+    full, half = (decoder_inputs(up, still, still, **given, strength=s) for s in (1.0, 0.5))
+    assert torch.allclose(half.detail, 0.5 * full.detail)
+    zero, none = decoder_inputs(up, still, still, **given, strength=0.0), decoder_inputs(up, still, still)
+    for name in ("up", "detail", "valid", "key", "near"):
+        assert torch.equal(getattr(zero, name), getattr(none, name)), name
+
+
+def test_where_the_flow_is_not_valid_nothing_of_the_reference_is_seen():
+    up, still, valid = row(1), torch.zeros(1, 1, 2, 12, 20), torch.ones(1, 1, 1, 12, 20)
+    valid[..., 10:] = 0
+    inputs = decoder_inputs(up, still, still, reference=torch.rand(1, 3, 24, 40), key=up[:, 0], to_key=still, valid=valid)
+    assert inputs.detail[..., 20:].abs().max() == 0
+    assert inputs.detail[..., :20].abs().min() >= 0 and inputs.detail[..., :20].abs().max() > 0

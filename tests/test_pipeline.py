@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+
+from genve_core.bundle import load_bundle
+from genve_core.errors import InputError
+from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle):
+    return load_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """Seven frames of a smooth pattern moving right, 19 x 27 px."""
+    ys, xs = torch.meshgrid(torch.arange(19.0), torch.arange(27.0), indexing="ij")
+    waves = [torch.stack([torch.sin((xs - i) / 3), torch.cos(ys / 4), torch.sin((xs + ys - i) / 5)]) for i in range(7)]
+    return torch.stack(waves) * 0.8
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def run(clip, bundle, reference=None, **config):
+    return enhance(clip, bundle=bundle, device="cpu", reference=reference, precision="float32", **config)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 7])
+@pytest.mark.parametrize("scale", [1.0, 1.5, 4.0])
+def test_frames_in_are_frames_out_at_the_size_asked_for(clip, bundle, frames, scale):
+    assert run(clip[:frames], bundle, scale=scale).shape == (frames, 3, round(19 * scale), round(27 * scale))
+
+
+def test_an_exact_size_overrides_the_scale(clip, bundle):
+    assert run(clip[:2], bundle, size=(45, 83)).shape == (2, 3, 45, 83)
+
+
+def test_eight_pixels_are_enough(clip, bundle):
+    assert run(clip[:2, :, :8, :8], bundle).shape == (2, 3, 32, 32)
+
+
+def test_a_batch_axis_is_kept(clip, bundle):
+    assert run(clip[None, :2], bundle, scale=1.0).shape == (1, 2, 3, 19, 27)
+
+
+def test_same_seed_same_result_and_another_seed_another(clip, bundle):
+    first = run(clip, bundle, scale=2.0, seed=3)
+    assert torch.equal(first, run(clip, bundle, scale=2.0, seed=3))
+    assert not torch.equal(first, run(clip, bundle, scale=2.0, seed=4))
+
+
+def test_the_result_does_not_depend_on_the_chunking(clip, bundle, picture):
+    whole = run(clip, bundle, picture, scale=2.0, chunk=7)
+    assert (whole - run(clip, bundle, picture, scale=2.0, chunk=2)).abs().max() < 1e-4
+
+
+def test_strength_zero_is_exactly_no_reference(clip, bundle, picture):
+    none = run(clip, bundle, scale=2.0, reference_strength=0.0)
+    assert torch.equal(none, run(clip, bundle, picture, scale=2.0, reference_strength=0.0))
+    assert torch.equal(none, run(clip, bundle, -picture, scale=2.0, reference_strength=0.0))
+
+
+def test_another_reference_gives_another_result(clip, bundle, picture):
+    assert not torch.equal(run(clip, bundle, picture, scale=2.0), run(clip, bundle, picture.flip(-1), scale=2.0))
+
+
+def test_a_reference_that_does_not_reach_the_border_changes_less(clip, bundle, picture):
+    covering = run(clip, bundle, picture, scale=2.0, fit="cover")
+    contained = run(clip, bundle, picture[:, :, :20], scale=2.0, fit="contain")
+    none = run(clip, bundle, scale=2.0, reference_strength=0.0)
+    left = slice(0, 8)  # no part of the narrow picture lies here
+    assert (contained - none)[..., left].abs().mean() < (covering - none)[..., left].abs().mean()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_any_step_count_gives_a_finite_result(clip, bundle, steps):
+    assert torch.isfinite(run(clip, bundle, scale=1.0, steps=steps)).all()
+
+
+def test_long_clips_are_cut_into_windows(clip, bundle):
+    long = clip.repeat(4, 1, 1, 1)[:23]
+    assert run(long, bundle, scale=1.0).shape == (23, 3, 19, 27)
+
+
+def test_progress_counts_every_frame_and_times_are_kept(clip, bundle):
+    seen = {}
+    enhancer = Enhancer(bundle, EnhanceConfig(scale=1.0), "cpu")
+    chunks = list(enhancer.run(clip, on_progress=lambda stage, done, total: seen.update({stage: (done, total)})))
+    assert sum(map(len, chunks)) == 7
+    assert seen["encode"] == seen["flow"] == seen["decode"] == (7, 7)
+    assert seen["diffuse"][0] == seen["diffuse"][1]
+    assert {"encode", "reference", "flow", "diffuse", "decode"} <= enhancer.seconds.keys()
+
+
+def test_the_key_frame_asked_for_is_used(clip, bundle):
+    enhancer = Enhancer(bundle, EnhanceConfig(scale=1.0, key_frame=5), "cpu")
+    list(enhancer.run(clip))
+    assert enhancer.key_frame == 5
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    ({"scale": 0.0}, "scale must be above 0"), ({"scale": 9.0}, "at most 8"), ({"size": (4, 100)}, "size must be 8"),
+    ({"noise_level": 1000}, r"noise level must be in \[0, 999\], got 1000"), ({"noise_level": -1}, "noise level"),
+    ({"reference_strength": 1.5}, "reference strength must be in"), ({"steps": 0}, "steps must be 1 or more"),
+    ({"precision": "int8"}, "precision must be"), ({"key_frame": 7}, "7"), ({"steps": 999}, "steps must be in"),
+])
+def test_settings_out_of_range_are_refused(clip, bundle, config, message):
+    with pytest.raises(InputError, match=message):
+        run(clip, bundle, **config)
+
+
+@pytest.mark.parametrize(("video", "message"), [
+    (torch.zeros(0, 3, 16, 16), "at least one frame"), (torch.zeros(2, 4, 16, 16), r"must be \(f, 3, h, w\)"),
+    (torch.zeros(2, 3, 7, 16), "needs 8 px a side"), (torch.full((1, 3, 8, 8), math.nan), "NaN"),
+])
+def test_a_video_that_cannot_be_used_is_refused(bundle, video, message):
+    with pytest.raises(InputError, match=message):
+        run(video, bundle)
+
+
+def test_an_unknown_device_is_refused(clip, bundle):
+    with pytest.raises(InputError, match="device 'cuda:99' cannot be used here"):
+        enhance(clip, bundle=bundle, device="cuda:99")
