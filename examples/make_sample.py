@@ -31,7 +31,7 @@ def camera(frames: int) -> np.ndarray:
     """
     t = np.linspace(0, 1, frames)
     ease = (1 - np.cos(np.pi * t)) / 2
-    return np.stack([230 + 45 * ease, 170 + 100 * ease, 1.0 + 0.1 * ease], axis=1)
+    return np.stack([230 + 30 * ease, 165 + 80 * ease, 1.0 + 0.1 * ease], axis=1)
 
 
 def render(photograph: np.ndarray, views: np.ndarray) -> np.ndarray:

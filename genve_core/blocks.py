@@ -1,18 +1,23 @@
-"""Convolution blocks shared by the VAE and the detail decoder. No norm: every output depends on a bounded
-neighbourhood only, so tiles can be made exactly seam-free."""
+"""Convolution blocks shared by the VAE and the detail decoder. Nothing is normalised over space: every output depends
+on a bounded neighbourhood only, so tiles can be made exactly seam-free."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 
 class ResBlock(nn.Module):
-    """x + conv(act(conv(x))); starts near the identity."""
+    """x + conv(act(conv(norm(x)))); starts near the identity.
 
-    def __init__(self, channels: int, residual_init: float = 0.1):
+    norm: divide each pixel by the root mean square of its channels (RMSNorm); it eases training and stays local.
+    """
+
+    def __init__(self, channels: int, norm: bool = False, residual_init: float = 0.1):
         super().__init__()
+        self.norm = norm
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.kaiming_normal_(self.first.weight, a=0.1)
@@ -22,12 +27,13 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (n, c, h, w) -> same
-        return x + self.second(F.leaky_relu(self.first(x), 0.1))
+        y = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-4) if self.norm else x
+        return x + self.second(F.leaky_relu(self.first(y), 0.1))
 
 
-def stack(channels: int, count: int) -> nn.Sequential:
+def stack(channels: int, count: int, norm: bool = False) -> nn.Sequential:
     """`count` residual blocks in a row."""
-    return nn.Sequential(*[ResBlock(channels) for _ in range(count)])
+    return nn.Sequential(*[ResBlock(channels, norm) for _ in range(count)])
 
 
 def down(channels_in: int, channels_out: int) -> nn.Conv2d:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 from .bundle import DEFAULT_BUNDLE, find_bundle, load_bundle
@@ -60,6 +61,7 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
 
 def enhance(args: argparse.Namespace) -> None:
     """Read, enhance, write. Raises InputError before any long work where the arguments do not fit."""
+    diffusers_logging.set_verbosity_error()  # its advice is for programmers
     begin, memory = time.perf_counter(), PeakMemory()
     config = parse_config(args)
     pick_device(args.device)
@@ -73,9 +75,9 @@ def enhance(args: argparse.Namespace) -> None:
         with VideoWriter(args.output, video.info, width=w, height=h, overwrite=args.overwrite, lossless=args.lossless,
                          audio_from=args.input) as out:
             progress.notes(out.notes)
+            enhancer = Enhancer(load_bundle(args.bundle), config, args.device)
             frames, alpha, times = read(video, args.frames, progress)
             progress.notes(video.notes)
-            enhancer = Enhancer(load_bundle(args.bundle), config, args.device)
             for chunk in enhancer.run(frames, args.reference, progress):
                 for rgb in chunk:
                     out.write(rgb, times[out.frames], _alpha(alpha[out.frames], (h, w)))

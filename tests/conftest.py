@@ -22,7 +22,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from genve_core.bundle import Defaults, save_component
     from genve_core.controller import LCAConfig, VideoController
     from genve_core.decoder.detail_decoder import DetailDecoder
-    from genve_core.diffuser.backbone import MotionAdapter, build_image_unet, from_image_unet
+    from genve_core.diffuser.backbone import build_image_unet, from_image_unet, motion_adapter_of
     from genve_core.vae import MiniVAE
 
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
@@ -37,7 +37,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parts = {
             "vae": MiniVAE(latent_channels=4, channels=(8, 8, 16), depth=1),
             "unet": unet,
-            "motion": _adapter(video_unet, MotionAdapter),
+            "motion": motion_adapter_of(video_unet),
             "controller": controller,
             "decoder": decoder,
         }
@@ -45,17 +45,3 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             defaults = Defaults(steps=1, image_steps=1)
             save_component(folder, name, module, {"stage": name, "steps": 0}, defaults=defaults)
     return folder
-
-
-def _adapter(video_unet: nn.Module, kind: type) -> nn.Module:
-    """The motion modules of a video UNet as diffusers stores them."""
-    config = video_unet.config
-    adapter = kind(
-        block_out_channels=tuple(config["block_out_channels"]), motion_layers_per_block=config["layers_per_block"],
-        motion_num_attention_heads=config["motion_num_attention_heads"],
-        motion_norm_num_groups=config["norm_num_groups"], motion_max_seq_length=config["motion_max_seq_length"],
-    )  # fmt: skip
-    names = {name.removeprefix("module."): value for name, value in video_unet.state_dict().items()}
-    own = adapter.state_dict()
-    adapter.load_state_dict({name: names[name] for name in own})
-    return adapter

@@ -22,7 +22,7 @@ def tiny():
     return DetailDecoder(4, (8, 8, 16), (1, 1, 1, 1, 1)).eval()
 
 
-def test_untrained_it_returns_the_upsampled_frames():
+def test_untrained_and_without_a_reference_it_returns_the_upsampled_frames():
     up = row()
     still = torch.zeros(1, 5, 2, 6, 10)
     inputs = decoder_inputs(up, still, still)

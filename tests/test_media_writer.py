@@ -210,7 +210,7 @@ def test_png_folders_tell_that_times_are_lost(tmp_path):
 def test_nothing_is_left_after_a_failure_and_the_old_output_stays(tmp_path, name, error):
     write(tmp_path / name, smooth_video(1))
     before = [p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()]
-    with (
+    with (  # noqa: PT012 - leaving the block is what is tested
         pytest.raises(error, match="in the middle"),
         VideoWriter(tmp_path / name, info_like(), width=37, height=23, overwrite=True) as out,
     ):

@@ -56,7 +56,8 @@ def dis_flow(a: Tensor, b: Tensor) -> Tensor:
     pad = [max(0, 32 - side) for side in grey_a.shape[1:]]
 
     def one(i: int) -> np.ndarray:
-        dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # not safe to share between threads
+        # one for each pair: it is not safe to share between threads
+        dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
         pair = [np.pad(g[i], ((0, pad[0]), (0, pad[1])), mode="symmetric") for g in (grey_a, grey_b)]
         return dis.calc(pair[0], pair[1], None)[: grey_a.shape[1], : grey_a.shape[2]]
 

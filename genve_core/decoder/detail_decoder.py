@@ -18,6 +18,8 @@ from torch import Tensor
 from ..blocks import down, stack, up
 
 NEIGHBOURS = (-2, -1, 1, 2)  # frames next to the one being decoded, aligned to it
+DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
+RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class DecoderInputs:
 
 
 class DetailDecoder(ModelMixin, ConfigMixin):
-    """A U-Net over pixels with the latents let in at 1/8. Works frame by frame and without norm layers.
+    """A U-Net over pixels with the latents let in at 1/8. Works frame by frame; nothing is normalised over space.
+
+    result = up + trust * detail + residual: how far the warped reference is believed is decided pixel by pixel.
 
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.
@@ -48,25 +52,27 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         a, b, c = channels
         seen = 12 + 12 + 1 + 3 + 3 * len(NEIGHBOURS)
         self.head = nn.Conv2d(seen, a, 3, padding=1)
-        self.half_in, self.to_quarter = stack(a, depth[0]), down(a, b)
-        self.quarter_in, self.to_eighth = stack(b, depth[2]), down(b, c)
+        self.half_in, self.to_quarter = stack(a, depth[0], norm=True), down(a, b)
+        self.quarter_in, self.to_eighth = stack(b, depth[2], norm=True), down(b, c)
         self.latent_in = nn.Conv2d(latent_channels, c, 3, padding=1)
-        self.eighth = stack(c, depth[4])
-        self.from_eighth, self.quarter_out = up(c, b), stack(b, depth[3])
-        self.from_quarter, self.half_out = up(b, a), stack(a, depth[1])
-        self.tail = nn.Conv2d(a, 12, 3, padding=1)
+        self.eighth = stack(c, depth[4], norm=True)
+        self.from_eighth, self.quarter_out = up(c, b), stack(b, depth[3], norm=True)
+        self.from_quarter, self.half_out = up(b, a), stack(a, depth[1], norm=True)
+        self.tail = nn.Conv2d(a, 16, 3, padding=1)  # RGB residual and trust, 2 x 2 pixels each
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)
 
     def forward(self, latents: Tensor, inputs: DecoderInputs) -> Tensor:
         """Latents (n, c, h/8, w/8) and inputs of n frames, sides multiples of 8 -> frames (n, 3, h, w).
 
-        Untrained, it returns the up-sampled frames.
+        Untrained and without a reference, it returns the up-sampled frames.
         """
-        pixels = F.pixel_unshuffle(torch.cat([inputs.up, inputs.detail], 1), 2)
-        half = self.half_in(self.head(torch.cat([pixels, inputs.valid, inputs.key, inputs.near], 1)))
+        differences = [DIFFERENCE_GAIN * x for x in (inputs.key, inputs.near)]
+        pixels = F.pixel_unshuffle(torch.cat([inputs.up, DIFFERENCE_GAIN * inputs.detail], 1), 2)
+        half = self.half_in(self.head(torch.cat([pixels, inputs.valid, *differences], 1)))
         quarter = self.quarter_in(self.to_quarter(half))
         eighth = self.eighth(self.to_eighth(quarter) + self.latent_in(latents))
         quarter = self.quarter_out(quarter + self.from_eighth(eighth))
         half = self.half_out(half + self.from_quarter(quarter))
-        return inputs.up + F.pixel_shuffle(self.tail(half), 2)
+        residual, trust = F.pixel_shuffle(self.tail(half), 2).float().split([3, 1], dim=1)
+        return inputs.up + torch.sigmoid(trust) * inputs.detail + RESIDUAL_GAIN * residual

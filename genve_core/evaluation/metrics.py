@@ -60,10 +60,10 @@ def ssim(result: np.ndarray, truth: np.ndarray) -> float:
     try:
         from skimage.metrics import structural_similarity
     except ImportError as error:
-        raise InputError('SSIM needs scikit-image; install it with pip install "genve[metrics]"') from error
+        raise InputError('SSIM needs scikit-image; install it with pip install "genve[evaluate]"') from error
     check_pair(result, truth)
     grey = [[cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in pair] for pair in zip(result, truth)]
-    return float(np.mean([structural_similarity(a, b, data_range=255) for a, b in grey]))
+    return float(np.mean([structural_similarity(a, b, data_range=255) for a, b in grey]))  # type: ignore[call-arg]
 
 
 def vmaf(result: np.ndarray, truth: np.ndarray, threads: int = 1) -> dict[str, float]:
@@ -71,7 +71,7 @@ def vmaf(result: np.ndarray, truth: np.ndarray, threads: int = 1) -> dict[str, f
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ImportError as error:
-        raise InputError('VMAF needs imageio-ffmpeg; install it with pip install "genve[metrics]"') from error
+        raise InputError('VMAF needs imageio-ffmpeg; install it with pip install "genve[evaluate]"') from error
     check_pair(result, truth)
     with tempfile.TemporaryDirectory(prefix="genve-vmaf-") as folder:
         for name, frames in (("result", result), ("truth", truth)):

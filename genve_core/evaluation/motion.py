@@ -21,7 +21,7 @@ def dis_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Flow a to b between RGB frames (h, w, 3) uint8: OpenCV DIS, medium preset, on grey."""
     import cv2
 
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     grey_a, grey_b = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (a, b))
     # a fresh object per pair: DIS would start from what it found before
     return dis.calc(grey_a, grey_b, None)  # type: ignore[call-overload]

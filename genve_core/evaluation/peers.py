@@ -50,7 +50,7 @@ class RealESRGAN:
         try:
             from spandrel import ImageModelDescriptor, ModelLoader
         except ImportError as error:
-            raise InputError('method realesrgan needs spandrel; install it with pip install "genve[metrics]"') from error
+            raise InputError('method realesrgan needs spandrel; install it with pip install "genve[evaluate]"') from error
         if not Path(weights).is_file():
             raise InputError(f"Real-ESRGAN weights {weights} do not exist; give a .pth by --realesrgan-weights")
         try:

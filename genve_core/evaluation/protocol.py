@@ -146,12 +146,13 @@ def _png_frames(folder: Path) -> Iterator[np.ndarray]:
 
 def _video_frames(path: Path) -> Iterator[np.ndarray]:
     import av
+    from av.error import FFmpegError
 
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
-    except av.error.FFmpegError as error:
+    except FFmpegError as error:
         raise InputError(f"{path} cannot be decoded ({error}); give the protocol's own file") from error
 
 

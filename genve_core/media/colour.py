@@ -19,9 +19,7 @@ Method = Literal["low", "adain", "none"]
 @dataclass(frozen=True)
 class ColourConfig:
     method: Method = "low"
-    sigma: float = (
-        1 / 16
-    )  # of the Gaussian, as a fraction of the frame's shorter side; smaller keeps more of the input
+    sigma: float = 1 / 16  # of the Gaussian, in shorter sides of the frame; smaller keeps more of the input
 
     def __post_init__(self) -> None:
         if self.method not in ("low", "adain", "none"):

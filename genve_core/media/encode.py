@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -86,10 +87,9 @@ class VideoFile:
     def abort(self) -> None:
         for extra in self._extras:
             extra.close()
-        try:
+        # The file is about to be removed, and the first error is the one to show.
+        with suppress(OSError, ValueError, RuntimeError):
             self._container.close()
-        except (OSError, ValueError, RuntimeError):
-            pass  # the file is about to be removed, and the first error is the one to show
 
     def _choose(
         self, suffix: str, like: VideoInfo, width: int, height: int, lossless: bool, crf: int | None

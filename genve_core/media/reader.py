@@ -50,9 +50,7 @@ class VideoReader:
         """
         self._passes: weakref.WeakSet[Generator[Frame]] = weakref.WeakSet()
         if self.info.interlaced:
-            self._note(
-                f"{self.info.path.name} is interlaced; its fields stay woven; deinterlace it first for best quality"
-            )
+            self._note(f"{self.info.path.name} is interlaced; its fields stay woven, so deinterlace it first")
         if self.info.is_hdr:
             self._note(
                 f"{self.info.path.name} is HDR ({self.info.colour.transfer}); it is tone mapped to SDR BT.709"

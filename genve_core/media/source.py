@@ -119,9 +119,7 @@ def decoded_video(
                 count += 1
                 yield frame, time
         if corrupt:
-            note(
-                f"{path.name}: {len(corrupt)} damaged frame(s), the first is number {corrupt[0]}, may look broken"
-            )
+            note(f"{path.name}: {len(corrupt)} damaged frame(s), the first is number {corrupt[0]}")
         _check_complete(container, stream, path, count + hidden, time + step, note)
 
 
@@ -243,7 +241,7 @@ def _check_complete(container: Any, stream: Any, path: Path, count: int, end: Fr
     """Note if the file announces more than it held: a frame count, or a duration of the picture track."""
     if 0 < count < stream.frames:
         note(
-            f"{path.name} announces {stream.frames} frames, but only {count} could be read, up to {float(end):.2f} s"
+            f"{path.name} announces {stream.frames} frames, only {count} could be read, to {float(end):.2f} s"
         )
         return
     announced = _seconds(stream)

@@ -91,10 +91,10 @@ class MovingCamera:
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
         return cv2.warpPerspective(image, view, (self.size, self.size), flags=flags, borderMode=border)
 
-    def _mask(self, depth: int, i: float) -> np.ndarray | None:
+    def _mask(self, depth: int, i: float) -> np.ndarray:
         _, _, mask = self.layers[depth]
-        if mask is None:
-            return None
+        if mask is None:  # the layer behind all others is everywhere
+            return np.ones((self.size, self.size, 1), np.float32)
         back = np.linalg.inv(self._at(depth, self.count // 2)) @ self._at(depth, i)
         return self._view(mask[..., 0], back, cv2.BORDER_CONSTANT)[..., None].clip(0, 1)
 
@@ -132,11 +132,11 @@ class MovingCamera:
             to_j = np.linalg.inv(self._at(depth, j)) @ self._at(depth, i)
             x, y, z = np.einsum("ab,bhw->ahw", to_j, points)
             layer_flow = np.stack([x / z - xs, y / z - ys]).astype(np.float32)
-            mask = self._mask(depth, i)
-            mine = np.ones_like(valid[0]) if mask is None else (mask[..., 0] > 0.5)
+            mine = self._mask(depth, i)[..., 0] > 0.5
             flow = np.where(mine, layer_flow, flow)
             px, py = (xs + layer_flow[0]).astype(np.float32), (ys + layer_flow[1]).astype(np.float32)
-            seen = (px >= 0) & (px <= self.size - 1) & (py >= 0) & (py <= self.size - 1)
+            edge = 1e-3  # rounding must not cost a still camera its border
+            seen = (np.minimum(px, py) >= -edge) & (np.maximum(px, py) <= self.size - 1 + edge)
             if len(self.layers) > 1:  # in j the point must belong to the layer it came from
                 front = cv2.remap(self._mask(1, j)[..., 0], px, py, cv2.INTER_LINEAR)
                 here = self._mask(1, i)[..., 0]

@@ -132,9 +132,15 @@ def make_clips(data: Path, out: Path, config: ClipConfig, seed: int = 0, workers
 
 
 class ClipStore:
-    """Random crops of stored clips. `device_resident=True` keeps every clip in device memory (for GPUs)."""
+    """Random crops of stored clips.
 
-    def __init__(self, folder: Path, device: torch.device | str = "cpu", device_resident: bool = False):
+    device_resident: keep every clip in device memory (for GPUs).   fresh: share of crops whose poor version is made
+    anew on the device, without a codec, so that no two are alike; their flow stays the stored one.
+    """
+
+    def __init__(self, folder: Path, device: torch.device | str = "cpu", device_resident: bool = False,
+                 fresh: float = 0.0):
+        self.fresh = fresh
         self.paths = sorted(folder.glob("clip_*.safetensors")) if folder.is_dir() else []
         if not self.paths:
             raise InputError(f"--data {folder} holds no clips; make them with `genve train clips --data PHOTOS --out {folder}`")
@@ -165,7 +171,11 @@ class ClipStore:
         row = slice(first, first + frames)
         pick = [0, *range(1 + first, 1 + first + frames)]
         out = {"hq": record["hq"][pick][..., y : y + size, x : x + size]}
-        out["up"] = self._up(record["lq"][pick], scale, y, x, size, side)
+        if rng.random() < self.fresh:
+            poor = degrade(out["hq"].float() / 127.5 - 1, scale, DegradationConfig(), rng, codec=False)
+            out["up"] = upsample(poor.unsqueeze(0), (size, size))[0]
+        else:
+            out["up"] = self._up(record["lq"][pick], scale, y, x, size, side)
         g, s = FLOW_GRID, size // FLOW_GRID
         for name in ("to_key", "forward", "backward", "valid"):
             out[name] = record[name][row][..., y // g : y // g + s, x // g : x // g + s].float()

@@ -46,9 +46,9 @@ def _value(default: Any, value: Any, name: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _before(out: Path, *parts: str) -> Bundle:
+def _before(out: Path, *parts: str, optional: tuple[str, ...] = ()) -> Bundle:
     """Components trained by earlier stages, from `out`/bundle."""
-    bundle = load_bundle(out / "bundle", only=parts)
+    bundle = load_bundle(out / "bundle", only=(*parts, *optional))
     for part in parts:
         bundle[part]
     return bundle
@@ -63,12 +63,8 @@ def _vae(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
 def _decoder(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
     from .stages.decoder import DecoderConfig, DecoderStage
 
-    warm_up = settings.pop("warm_up", False)  # latents are zero: may run beside the stage vae
-    vae = None if warm_up else _before(out, "vae")["vae"]
-    decoder = None
-    if init := settings.pop("init", None):
-        decoder = load_bundle(Path(init), only=("decoder",))["decoder"].requires_grad_(True).train()
-    return DecoderStage(store, configured(DecoderConfig, settings, "stage decoder"), vae, decoder)  # type: ignore[arg-type]
+    vae = _before(out, "vae")["vae"]
+    return DecoderStage(store, configured(DecoderConfig, settings, "stage decoder"), vae)  # type: ignore[arg-type]
 
 
 def _image(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
@@ -90,7 +86,7 @@ def _motion(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
 def _controller(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
     from .stages.controller import ControllerConfig, ControllerStage
 
-    bundle = _before(out, "vae", "unet", "motion", "decoder")
+    bundle = _before(out, "vae", "unet", "motion", "decoder", optional=("controller",))  # goes on with one that is there
     return ControllerStage(store, configured(ControllerConfig, settings, "stage controller"), bundle)
 
 
@@ -109,7 +105,13 @@ def train(stage: str, data: Path, out: Path, config: Path | None = None, resume:
     if stage == "clips":
         make_clips(data, out, configured(ClipConfig, settings, "clips"), loop.seed)
         return out
+    if stage == "flow":  # moves a camera over photographs itself: flow is exact there, not so on clips
+        from .stages.flow import build_flow_stage
+
+        record = {"settings": dict(settings)}
+        return Trainer(build_flow_stage(data, settings), loop, out, resume, record).run()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    store = ClipStore(data, device, device_resident=device == "cuda")
-    record = {"clips": len(store), "settings": dict(settings)}
+    fresh = settings.pop("fresh", 0.0)  # share of crops degraded anew, on the device
+    store = ClipStore(data, device, device_resident=device == "cuda", fresh=fresh)
+    record = {"clips": len(store), "settings": {**settings, "fresh": fresh}}
     return Trainer(BUILD[stage](store, settings, out), loop, out, resume, record).run()

@@ -35,6 +35,7 @@ class ControllerConfig:
     mask_share: float = 0.7  # share of clips whose reference is masked
     mask_block: int = 3  # latent positions
     latent_weight: float = 0.1
+    train_decoder: bool = True  # False: the controller learns to serve the decoder as it is
     times: TimeConfig = field(default_factory=lambda: TimeConfig(at_start=0.6, below=0.4, prior=0.0))
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
@@ -44,19 +45,21 @@ class ControllerStage(DecoderStage):
 
     def __init__(self, store: ClipStore, config: ControllerConfig, bundle: Bundle):
         super().__init__(store, config.decoder, bundle["vae"], bundle["decoder"])  # type: ignore[arg-type]
-        self.decoder.requires_grad_(True).train()
+        self.decoder.requires_grad_(config.train_decoder).train()
         self.whole, self.schedule = config, NoiseSchedule(bundle.schedule)
         self.diffuser = MotionDiffuser(bundle.video_unet())
         if "controller" in bundle.components:
             self.controller: VideoController = bundle["controller"].requires_grad_(True).train()  # type: ignore[assignment]
         else:
             self.controller = VideoController.from_unet(self.diffuser.unet, config.lca).requires_grad_(True).train()
-        self.trained = nn.ModuleDict({"controller": self.controller, "decoder": self.decoder})
+        self.trained = nn.ModuleDict({"controller": self.controller})
+        if config.train_decoder:
+            self.trained["decoder"] = self.decoder
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
         sample = super().draw(rng)
         side = self.config.crop // 8
-        shape = (ROW, self.config.latent_channels, side, side)
+        shape = (ROW, self.vae.latent_channels, side, side)
         ratio = rng.uniform(0.2, 0.8) if rng.random() < self.whole.mask_share else 0.0
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         keep = block_mask((1, ROW, 1, side, side), ratio, self.whole.mask_block, generator)[0]

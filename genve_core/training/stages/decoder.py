@@ -27,7 +27,6 @@ ROW = 6  # frames of a crop: enough for two frames with both neighbours on eithe
 class DecoderConfig:
     """Size of the decoder and what references it meets."""
 
-    latent_channels: int = 16
     channels: tuple[int, ...] = (32, 64, 128)
     depth: tuple[int, ...] = (1, 2, 4, 6, 6)
     crop: int = 192  # pixels
@@ -52,11 +51,9 @@ def draw_reference(crop: dict[str, Tensor], config: DecoderConfig, rng: np.rando
 class DecoderStage:
     name = "decoder"
 
-    def __init__(self, store: ClipStore, config: DecoderConfig, vae: MiniVAE | None = None,
-                 decoder: DetailDecoder | None = None):
-        """vae: its latents of the poor frames are let in; without it the latents are zero (a warm-up)."""
+    def __init__(self, store: ClipStore, config: DecoderConfig, vae: MiniVAE, decoder: DetailDecoder | None = None):
         self.store, self.config, self.vae = store, config, vae
-        self.decoder = decoder or DetailDecoder(config.latent_channels, config.channels, config.depth)
+        self.decoder = decoder or DetailDecoder(vae.latent_channels, config.channels, config.depth)
         self.trained = nn.ModuleDict({"decoder": self.decoder})
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -66,9 +63,6 @@ class DecoderStage:
 
     def latents(self, frames: Tensor) -> Tensor:
         """Latents (n, c, h/8, w/8) of up-sampled frames (n, 3, h, w)."""
-        if self.vae is None:
-            n, _, h, w = frames.shape
-            return frames.new_zeros(n, self.config.latent_channels, h // 8, w // 8)
         with torch.no_grad():
             return self.vae.to(frames.device).encode(frames).float()
 

@@ -1,0 +1,270 @@
+"""The command line: what it makes, and that every mistake is one line, the right exit code and no output."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media_clips import packets, smooth_video, to_bytes, write_clip
+from PIL import Image
+
+from genve_core import cli_enhance
+from genve_core.cli import main
+from genve_core.cli_progress import Progress
+from genve_core.media import VideoReader
+
+FRAMES, H, W = 5, 16, 26
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with clip.mkv: 5 uneven frames of 26x16 px, lossless, with sound."""
+    times = [0, 40, 80, 160, 200]
+    write_clip(tmp_path / "clip.mkv", list(to_bytes(smooth_video(FRAMES, H, W))), pixel_format="bgr0", times=times,
+               time_base=Fraction(1, 1000), sound="flac")  # fmt: skip
+    return tmp_path
+
+
+@pytest.fixture
+def genve(capsys, monkeypatch, folder, tiny_bundle):
+    """Run the command line in `folder`: (exit code, lines of stdout, lines of stderr)."""
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: str) -> tuple[int, list[str], list[str]]:
+        if arguments[0] == "enhance" and "--bundle" not in arguments:
+            arguments = (*arguments, "--bundle", str(tiny_bundle))
+        try:
+            code = main(arguments)
+        except SystemExit as end:  # argparse's own
+            code = end.code
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {str(f.relative_to(folder)): f.read_bytes() if f.is_file() else None for f in folder.rglob("*")}
+
+
+def frames_of(path: Path) -> torch.Tensor:
+    with VideoReader(path) as video:
+        return torch.stack([frame.rgb for frame in video])
+
+
+def test_enhance_keeps_frame_count_times_and_sound_and_gives_the_exact_size(genve, folder):
+    code, out, err = genve("enhance", "clip.mkv", "-o", "out.mkv", "--size", "61x43", "--key-frame", "1")
+    assert code == 0
+    with VideoReader(folder / "clip.mkv") as before, VideoReader(folder / "out.mkv") as after:
+        assert [f.time for f in after] == [f.time for f in before]
+        assert (after.info.width, after.info.height) == (61, 43)
+    assert packets(folder / "out.mkv", "audio") == packets(folder / "clip.mkv", "audio")
+    assert len(out) == 1
+    closing = r"out\.mkv: 5 frames, 61x43 px, key frame 1, \d+\.\d\d s per frame, peak memory .+"
+    assert re.fullmatch(closing, out[0])
+    stages = [line.split(":")[0] for line in err if " frames in " in line]
+    assert stages == ["read", "encode", "flow", "diffuse", "decode"]
+    assert [line for line in err if "odd" in line] == ["note: " + line[6:] for line in err if "odd" in line] != []
+
+
+def test_same_seed_same_bytes_and_another_seed_or_reference_other_frames(genve, folder):
+    Image.fromarray(to_bytes(smooth_video(1, 50, 40, seed=7))[0]).save(folder / "good.png")
+    common = ("enhance", "clip.mkv", "--scale", "2", "--frames", "2", "--lossless", "-o")
+    for name, extra in {"a": (), "b": (), "c": ("--seed", "1"), "d": ("--reference", "good.png")}.items():
+        assert genve(*common, f"{name}.mkv", *extra)[0] == 0
+    a, b, c, d = (frames_of(folder / f"{name}.mkv") for name in "abcd")
+    assert a.shape == (2, 3, 2 * H, 2 * W)
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert not torch.equal(a, d)
+
+
+def test_one_frame_of_8x8_pixels_is_enhanced(genve, folder):
+    write_clip(folder / "small.mkv", list(to_bytes(smooth_video(1, 8, 8))), pixel_format="bgr0")
+    assert genve("enhance", "small.mkv", "-o", "out.mkv", "--lossless")[0] == 0
+    assert frames_of(folder / "out.mkv").shape == (1, 3, 32, 32)
+
+
+def test_alpha_is_enlarged_where_the_output_can_hold_it_and_a_note_says_where_not(genve, folder):
+    (folder / "in").mkdir()
+    rgba = np.zeros((8, 12, 4), np.uint8)
+    rgba[:, 6:, 3] = 255
+    Image.fromarray(rgba).save(folder / "in" / "0.png")
+    assert genve("enhance", "in", "-o", "out", "--scale", "2")[0] == 0
+    alpha = np.asarray(Image.open(folder / "out" / "frame_000000.png"))[..., 3]
+    assert alpha.shape == (16, 24)
+    assert (alpha[:, :10] < 16).all()
+    assert (alpha[:, 14:] > 239).all()
+    code, _, err = genve("enhance", "in", "-o", "out.mp4", "--scale", "2")
+    assert code == 0
+    assert [line for line in err if line.startswith("note: ") and "transparency" in line]
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ("missing.mp4 -o o.mp4", ["missing.mp4 does not exist", "give a video file"]),
+        ("text.mp4 -o o.mp4", ["text.mp4 is not a video"]),
+        ("empty.mp4 -o o.mp4", ["empty.mp4 is empty (0 bytes)"]),
+        ("cut.mp4 -o o.mp4", ["cut.mp4 is not a video that can be read, or its end is missing"]),
+        ("nothing -o o.mp4", ["nothing holds no images"]),
+        ("tiny.mkv -o o.mp4", ["tiny.mkv is 7x6 px, but needs 8 px a side or more"]),
+        ("clip.mkv -o o.mp4 --frames 10000", ["--frames 10000 is more than clip.mkv has (5)", "ask for 5 or fewer"]),
+        ("clip.mkv -o o.mp4 --frames 0", ["--frames must be 1 or more, got 0"]),
+        ("clip.mkv -o o.mp4 --key-frame 5", ["key frame must be in [0, 4] for a clip of 5 frames, got 5"]),
+        ("clip.mkv -o o.mp4 --key-frame 3 --frames 3", ["key frame must be in [0, 2]", "got 3"]),
+        ("clip.mkv -o o.mp4 --key-frame -1", ["key frame must be auto or a frame number from 0, got '-1'"]),
+        ("clip.mkv -o o.mp4 --noise-level 1000", ["noise level must be in [0, 999], got 1000"]),
+        ("clip.mkv -o o.mp4 --noise-level -1", ["noise level must be in [0, 999], got -1"]),
+        ("clip.mkv -o o.mp4 --noise-level much", ["--noise-level", "'much'", "see genve enhance --help"]),
+        ("clip.mkv -o o.mp4 --scale 0", ["scale must be above 0 and at most 8, got 0.0"]),
+        ("clip.mkv -o o.mp4 --scale 9", ["scale must be above 0 and at most 8, got 9.0"]),
+        ("clip.mkv -o o.mp4 --scale nan", ["scale must be above 0 and at most 8, got nan"]),
+        ("clip.mkv -o o.mp4 --scale 0.1", ["size must be 8 to 16384 px a side, got 3x2"]),
+        ("clip.mkv -o o.mp4 --size 64", ["--size must be WIDTHxHEIGHT in pixels, like 1280x720, got '64'"]),
+        ("clip.mkv -o o.mp4 --size 64x0", ["size must be 8 to 16384 px a side, got 64x0"]),
+        ("clip.mkv -o o.mp4 --size 99999x64", ["size must be 8 to 16384 px a side, got 99999x64"]),
+        ("clip.mkv -o o.mp4 --size 64x48 --scale 2", ["--scale", "not allowed with", "--size"]),
+        ("clip.mkv -o o.mp4 --reference-strength 1.5", ["reference strength must be in [0, 1], got 1.5"]),
+        ("clip.mkv -o o.mp4 --steps 0", ["steps must be 1 or more, got 0"]),
+        ("clip.mkv -o o.mp4 --steps 900", ["steps must be in [1, 251]", "got 900"]),
+        ("clip.mkv -o o.mp4 --device abacus", ["device 'abacus' cannot be used here", "use auto or cpu"]),
+        ("clip.mkv -o o.mp4 --bundle nowhere", ["bundle 'nowhere' was not found", "bundle.json"]),
+        ("clip.mkv -o o.mp4 --bundle pickled", ["vae.pt is not a .safetensors file", "other formats are not read"]),
+        ("clip.mkv -o o.mp4 --reference no.png", ["reference no.png is not a file"]),
+        ("clip.mkv -o o.mp4 --reference text.mp4", ["reference text.mp4 is not a picture"]),
+        ("clip.mkv -o o.mp4 --reference clip.mkv", ["reference clip.mkv is a video"]),
+        ("clip.mkv -o o.avi", ["output o.avi ends in '.avi'", "wanted .mp4"]),
+        ("clip.mkv -o text.mp4", ["output text.mp4 exists already", "--overwrite"]),
+        ("clip.mkv -o clip.mkv --overwrite", ["output clip.mkv is the input itself"]),
+        ("clip.mkv -o no/where/o.mp4", ["does not exist; make it or give another path"]),
+        ("clip.mkv -o o.mp4 --lossless", ["lossless video is written as .mkv, got o.mp4"]),
+        ("clip.mkv", ["required: -o/--output"]),
+    ],
+)
+def test_a_mistake_is_one_line_exit_code_2_and_leaves_nothing(genve, folder, tiny_bundle, arguments, said):
+    (folder / "text.mp4").write_text("no video, " * 300)
+    (folder / "empty.mp4").touch()
+    write_clip(folder / "cut.mp4", list(to_bytes(smooth_video(FRAMES, 16, 32))), codec="libx264", pixel_format="yuv420p")
+    (folder / "cut.mp4").write_bytes((folder / "cut.mp4").read_bytes()[:900])
+    write_clip(folder / "tiny.mkv", list(to_bytes(smooth_video(1, 6, 7))), pixel_format="bgr0")
+    (folder / "nothing").mkdir()
+    if "pickled" in arguments:
+        shutil.copytree(tiny_bundle, folder / "pickled")
+        about = json.loads((folder / "pickled" / "bundle.json").read_text())
+        about["components"]["vae"]["file"] = "vae.pt"
+        (folder / "pickled" / "bundle.json").write_text(json.dumps(about))
+    before = contents(folder)
+    code, out, err = genve("enhance", *arguments.split())
+    assert code == 2
+    assert out == []
+    assert len(err) == 1, err
+    assert err[0].startswith("genve enhance: error: ")
+    for part in said:
+        assert part in err[0]
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("stage", ["read", "encode", "flow", "diffuse", "decode"])
+def test_ctrl_c_in_any_stage_keeps_the_old_output_and_leaves_nothing_else(genve, folder, monkeypatch, stage):
+    class Interrupted(Progress):
+        def __call__(self, now: str, done: int, total: int) -> None:
+            super().__call__(now, done, total)
+            if now == stage:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(cli_enhance, "Progress", Interrupted)
+    (folder / "out.mkv").write_bytes(b"yesterday's")
+    before = contents(folder)
+    code, out, err = genve("enhance", "clip.mkv", "-o", "out.mkv", "--scale", "2", "--overwrite")
+    assert code == 130
+    assert out == []
+    assert err[-1] == "genve enhance: stopped by Ctrl-C; no output was written"
+    assert contents(folder) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
+def test_a_full_disk_is_a_failure_of_one_line_that_leaves_nothing(genve, folder):
+    import resource
+
+    before = contents(folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        code, _, err = genve("enhance", "clip.mkv", "-o", "out", "--scale", "4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1
+    assert re.fullmatch(r"genve enhance: failed: no space left for out in .*; free some or write elsewhere", err[-1])
+    assert contents(folder) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to the whole console")
+def test_ctrl_c_from_outside_ends_the_program_with_130_and_one_line(folder, tiny_bundle):
+    pictures = [to_bytes(smooth_video(1, 120, 160))[0]] * 200
+    write_clip(folder / "long.mkv", pictures, pixel_format="bgr0")
+    before = contents(folder)
+    command = [sys.executable, "-m", "genve_core", "enhance", "long.mkv", "-o", "out.mp4", "--bundle", str(tiny_bundle)]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths}
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            while process.poll() is None and not list(folder.glob(".out.mp4*")):
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "genve enhance: stopped by Ctrl-C; no output was written"
+    assert "Traceback" not in err
+    assert contents(folder) == before
+
+
+def test_verbose_shows_where_an_error_comes_from(genve):
+    _, _, err = genve("enhance", "missing.mp4", "-o", "o.mp4", "-v")
+    assert err[0].startswith("Traceback")
+    assert err[-1].startswith("genve enhance: error: missing.mp4")
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ("train vae --data no --out o", "--data no does not exist"),
+        ("train magic --data . --out o", "invalid choice: 'magic'"),
+        ("info no.mp4", "'no.mp4' is no video that exists"),
+        ("enhanse a", "invalid choice: 'enhanse'"),
+    ],
+)
+def test_other_commands_say_mistakes_in_one_line_too(genve, folder, arguments, said):
+    before = contents(folder)
+    code, out, err = genve(*arguments.split())
+    assert (code, out, len(err)) == (2, [], 1)
+    assert said in err[0]
+    assert contents(folder) == before
+
+
+def test_info_tells_about_a_bundle_a_video_and_the_installation(genve, tiny_bundle):
+    code, out, _ = genve("info", str(tiny_bundle))
+    facts = dict(line.split(maxsplit=1) for line in out)
+    assert code == 0
+    assert facts["bundle"] == "tiny"
+    assert facts["vae"].startswith("MiniVAE, 0.0")
+    code, out, _ = genve("info", "clip.mkv")
+    facts = dict(line.split(maxsplit=1) for line in out)
+    assert code == 0
+    assert (facts["size"], facts["frames"], facts["has"]) == ("26x16 px", "5", "variable frame rate, sound")
+    code, out, _ = genve("info")
+    facts = dict(line.split(maxsplit=1) for line in out)
+    assert code == 0
+    assert facts["torch"] == torch.__version__
