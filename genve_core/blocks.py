@@ -23,12 +23,19 @@ class ResBlock(nn.Module):
         nn.init.kaiming_normal_(self.first.weight, a=0.1)
         nn.init.kaiming_normal_(self.second.weight, a=0.1)
         self.second.weight.data.mul_(residual_init)
-        nn.init.zeros_(self.first.bias)
-        nn.init.zeros_(self.second.bias)
+        for layer in (self.first, self.second):
+            layer.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:  # (n, c, h, w) -> same
         y = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-4) if self.norm else x
         return x + self.second(F.leaky_relu(self.first(y), 0.1))
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with all parameters at zero: what it ends starts by changing nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 def stack(channels: int, count: int, norm: bool = False) -> nn.Sequential:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn as nn
@@ -34,31 +34,31 @@ DEFAULT_BUNDLE = "genve-mini"
 def _vae(config: dict[str, Any]) -> nn.Module:
     from .vae import MiniVAE
 
-    return MiniVAE.from_config(config)
+    return cast(nn.Module, MiniVAE.from_config(config))
 
 
 def _unet(config: dict[str, Any]) -> nn.Module:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    return UNet2DConditionModel.from_config(config)
+    return cast(nn.Module, UNet2DConditionModel.from_config(config))
 
 
 def _motion(config: dict[str, Any]) -> nn.Module:
     from diffusers.models.unets.unet_motion_model import MotionAdapter
 
-    return MotionAdapter.from_config(config)
+    return cast(nn.Module, MotionAdapter.from_config(config))
 
 
 def _controller(config: dict[str, Any]) -> nn.Module:
     from .controller import VideoController
 
-    return VideoController.from_config(config)
+    return cast(nn.Module, VideoController.from_config(config))
 
 
 def _decoder(config: dict[str, Any]) -> nn.Module:
     from .decoder.detail_decoder import DetailDecoder
 
-    return DetailDecoder.from_config(config)
+    return cast(nn.Module, DetailDecoder.from_config(config))
 
 
 def _flow(config: dict[str, Any]) -> nn.Module:
@@ -109,7 +109,7 @@ class Bundle:
         from diffusers.models.unets.unet_motion_model import UNetMotionModel
 
         unet = UNetMotionModel.from_unet2d(self["unet"], self["motion"])  # type: ignore[arg-type]
-        return unet.eval().requires_grad_(False)
+        return cast(UNetMotionModel, unet).eval().requires_grad_(False)
 
 
 def find_bundle(name: str | Path, folders: tuple[Path, ...] = ()) -> Path:
@@ -129,7 +129,8 @@ def find_bundle(name: str | Path, folders: tuple[Path, ...] = ()) -> Path:
                      f"or one of: {', '.join(have) or 'none installed'}")
 
 
-def load_bundle(name: str | Path = DEFAULT_BUNDLE, folders: tuple[Path, ...] = (), only: tuple[str, ...] | None = None) -> Bundle:
+def load_bundle(name: str | Path = DEFAULT_BUNDLE, folders: tuple[Path, ...] = (),
+                only: tuple[str, ...] | None = None) -> Bundle:
     """Load and check a bundle; `only` names the components wanted (all by default).
 
     Raises InputError, naming the file and what is wrong with it, if anything does not fit.
@@ -218,6 +219,7 @@ def save_component(folder: Path, part: str, module: nn.Module, record: dict[str,
     file = folder / f"{part}.safetensors"
     state = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in module.state_dict().items()}
     save_file(state, file.with_suffix(".part"))
+    file.with_suffix(".part").chmod(0o644)  # safetensors leaves it to its owner alone
     config = {k: v for k, v in dict(getattr(module, "config", {})).items() if not k.startswith("_")}
     about["components"][part] = {"file": file.name, "sha256": sha256(file.with_suffix(".part")), "config": config}
     if record is not None:

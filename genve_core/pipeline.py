@@ -24,7 +24,7 @@ from torch import Tensor
 from .bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from .conditioning.flow import FlowConfig, flow_estimator, key_frame_flow, neighbour_flow, reduce_frames
 from .conditioning.noise import augment
-from .conditioning.warp import warp_latent
+from .conditioning.warp import warp, warp_latent
 from .controller import VideoController
 from .decoder.detail_decoder import NEIGHBOURS
 from .decoder.inputs import decoder_inputs
@@ -38,6 +38,7 @@ from .noise_schedule import NoiseSchedule
 from .reference.image_diffuser import make_reference
 from .reference.key_frame import check_key_frame, choose_key_frame
 from .reference.user_image import Fit, fit_reference
+from .vae import MiniVAE
 from .video_codec import TilingConfig, crop, encode, pad_to_multiple, upsample
 
 OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
@@ -121,7 +122,8 @@ class Enhancer:
         self.n = defaults.noise_level if config.noise_level is None else config.noise_level
         self.steps = defaults.steps if config.steps is None else config.steps
         self.times = timesteps(defaults.video_start, self.steps)
-        self.vae, self.decoder = (bundle[p].to(self.device) for p in ("vae", "decoder"))
+        self.vae = cast(MiniVAE, bundle["vae"].to(self.device))
+        self.decoder = bundle["decoder"].to(self.device)
         self.controller = cast(VideoController, bundle["controller"].to(self.device))
         self.image_diffuser = ImageDiffuser(bundle["unet"]).to(self.device)  # type: ignore[arg-type]
         self.diffuser = MotionDiffuser(bundle.video_unet()).to(self.device)
@@ -235,8 +237,6 @@ class Enhancer:
 
     def _valid(self, clip: Clip, reference: Reference, part: slice) -> Tensor:
         """Where the flow is trusted and the reference reaches: (k, 1, h/2, w/2)."""
-        from .conditioning.warp import warp
-
         flow, valid = clip.flow["to_key"][part], clip.flow["valid"][part]
         if bool((reference.valid == 1).all()):
             return valid

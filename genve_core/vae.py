@@ -46,13 +46,13 @@ class MiniVAE(ModelMixin, ConfigMixin):
         mean, log_variance = self.encoder(frames).chunk(2, dim=1)
         return mean, log_variance.clamp(-20, 5)
 
-    def encode(self, frames: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         """Frames (n, 3, h, w) in [-1, 1], sides multiples of 8 -> latents (n, c, h/8, w/8) of unit variance."""
-        return (self.posterior(frames)[0] - self.shift) / self.spread
+        return (self.posterior(x)[0] - self.shift) / self.spread
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, z: Tensor) -> Tensor:
         """Latents (n, c, h/8, w/8) -> frames (n, 3, h, w), about [-1, 1]."""
-        return self.decoder(latents * self.spread + self.shift)
+        return self.decoder(z * self.spread + self.shift)
 
     @torch.no_grad()
     def calibrate(self, frames: Tensor) -> None:

@@ -35,7 +35,7 @@ def by_hand(lca, z, y, allowed, bias):
     """The formula, one query and one head at a time. allowed, bias: functions of (head, dy, dx, i, j)."""
     c = lca.config
     q_map, v_map = lca.conv_z(z.flatten(0, 1)), lca.conv_y(y.flatten(0, 1))
-    n, _, h, w = q_map.shape
+    h, w = q_map.shape[-2:]
     out = torch.zeros_like(q_map)
     for head in range(c.heads):
         part = slice(head * c.dim // c.heads, (head + 1) * c.dim // c.heads)

@@ -72,9 +72,9 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(clips, tmp_path, stage)
 
 
 def test_training_lowers_the_loss(clips, tmp_path):
-    train("vae", clips, tmp_path / "run", config_file(tmp_path, "vae", steps=40, lr=3e-3, warmup=2))
+    train("vae", clips, tmp_path / "run", config_file(tmp_path, "vae", steps=120, lr=4e-3, warmup=2))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run/vae/log.jsonl").read_text().splitlines()]
-    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
+    assert np.mean(losses[-30:]) < 0.9 * np.mean(losses[:30])
 
 
 def test_an_interrupted_run_saves_what_it_has(clips, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from ..blocks import down, stack, up
+from ..blocks import down, stack, up, zeroed
 
 NEIGHBOURS = (-2, -1, 1, 2)  # frames next to the one being decoded, aligned to it
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
@@ -58,9 +58,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         self.eighth = stack(c, depth[4], norm=True)
         self.from_eighth, self.quarter_out = up(c, b), stack(b, depth[3], norm=True)
         self.from_quarter, self.half_out = up(b, a), stack(a, depth[1], norm=True)
-        self.tail = nn.Conv2d(a, 16, 3, padding=1)  # RGB residual and trust, 2 x 2 pixels each
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        self.tail = zeroed(nn.Conv2d(a, 16, 3, padding=1))  # RGB residual and trust, 2 x 2 pixels each
 
     def forward(self, latents: Tensor, inputs: DecoderInputs) -> Tensor:
         """Latents (n, c, h/8, w/8) and inputs of n frames, sides multiples of 8 -> frames (n, 3, h, w).

@@ -175,7 +175,7 @@ def motion_adapter_of(unet: UNetMotionModel) -> MotionAdapter:
         [unet.mid_block, *unet.down_blocks, *unet.up_blocks],
         strict=True,
     ):
-        mine.motion_modules = theirs.motion_modules
+        mine.motion_modules = theirs.motion_modules  # type: ignore[union-attr]
     return adapter
 
 

@@ -63,7 +63,7 @@ def ssim(result: np.ndarray, truth: np.ndarray) -> float:
         raise InputError('SSIM needs scikit-image; install it with pip install "genve[evaluate]"') from error
     check_pair(result, truth)
     grey = [[cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in pair] for pair in zip(result, truth)]
-    return float(np.mean([structural_similarity(a, b, data_range=255) for a, b in grey]))  # type: ignore[call-arg]
+    return float(np.mean([structural_similarity(a, b, data_range=255) for a, b in grey]))
 
 
 def vmaf(result: np.ndarray, truth: np.ndarray, threads: int = 1) -> dict[str, float]:
@@ -75,8 +75,8 @@ def vmaf(result: np.ndarray, truth: np.ndarray, threads: int = 1) -> dict[str, f
     check_pair(result, truth)
     with tempfile.TemporaryDirectory(prefix="genve-vmaf-") as folder:
         for name, frames in (("result", result), ("truth", truth)):
-            np.ascontiguousarray(frames).tofile(Path(folder) / name)
-        command = [get_ffmpeg_exe(), *_vmaf_arguments(*truth.shape[1:3], threads)]
+            (Path(folder) / name).write_bytes(frames.tobytes())
+        command = [get_ffmpeg_exe(), *_vmaf_arguments(truth.shape[1], truth.shape[2], threads)]
         # the folder is the working directory: a path inside a filter would need escaping (colons on Windows)
         run = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
         log = Path(folder) / "log.json"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import safe_open, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..conditioning.flow import FlowConfig, dis_flow, key_frame_flow, neighbour_flow, reduce_frames
@@ -69,11 +70,11 @@ def make_record(frames: np.ndarray, config: ClipConfig, rng: np.random.Generator
     lq = degrade(hq, scale, config.degradation, rng)
     picked = [key, *row]
     flow_config = FlowConfig()
-    up = reduce_frames(upsample(lq[picked].unsqueeze(0), hq.shape[-2:])[0], flow_config)
+    up = reduce_frames(upsample(lq[picked].unsqueeze(0), (config.size, config.size))[0], flow_config)
     skip = [row.index(key)] if key in row else []
     to_key, valid = key_frame_flow(up[1:], up[0], flow_config, dis_flow, skip)
     forward, backward = neighbour_flow(up[1:], dis_flow)
-    grid = (config.size // FLOW_GRID,) * 2
+    grid = (config.size // FLOW_GRID, config.size // FLOW_GRID)
     flows = {"to_key": to_key, "forward": forward, "backward": backward}
     record = {name: resize_flow(flow, grid).half() for name, flow in flows.items()}
     share = torch.nn.functional.interpolate(valid, size=grid, mode="area")

@@ -47,9 +47,9 @@ def random_blur(video: Tensor, sigma: tuple[float, float], rng: np.random.Genera
     sy = sx if rng.random() < 0.7 else rng.uniform(*sigma)
     beta = rng.uniform(0.5, 4) if kind == "generalised" else rng.uniform(1, 2)
     angle = walk(rng.uniform(-np.pi, np.pi), 0.314, f, -10, 10, rng)
-    widths = [walk(s, 0.02, f, sigma[0], sigma[1], rng).to(device) for s in (sx, sy)]
+    width_x, width_y = (walk(s, 0.02, f, sigma[0], sigma[1], rng).to(device) for s in (sx, sy))
     size = kernels.gaussian_size(max(sx, sy))
-    return kernels.blur(video, kernels.anisotropic(*widths, angle.to(device), str(kind), beta, size))
+    return kernels.blur(video, kernels.anisotropic(width_x, width_y, angle.to(device), str(kind), beta, size))
 
 
 def add_grain(video: Tensor, level: tuple[float, float], step: float, rng: np.random.Generator) -> Tensor:
@@ -78,7 +78,7 @@ def jpeg(video: Tensor, quality: Tensor) -> Tensor:
     """JPEG compression on the video's device; quality (f,) in [1, 100]."""
     from kornia.enhance import jpeg_codec_differentiable
 
-    f, _, h, w = video.shape
+    h, w = video.shape[-2:]
     padded = F.pad(video, (0, -w % 16, 0, -h % 16), mode="replicate")
     out = jpeg_codec_differentiable(((padded + 1) / 2).clamp(0, 1), quality.to(video.device))
     return out[..., :h, :w] * 2 - 1
@@ -93,7 +93,7 @@ def codec_round_trip(video: Tensor, crf: int, codec: str = "libx264", preset: st
     """Encode and decode a clip (f, 3, h, w) in memory as 4:2:0 video; odd sides are padded and cropped back."""
     import av
 
-    f, _, h, w = video.shape
+    h, w = video.shape[-2:]
     padded = F.pad(video, (0, w % 2, 0, h % 2), mode="replicate")
     frames = ((padded + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     buffer = io.BytesIO()
@@ -143,8 +143,8 @@ def degrade(video: Tensor, scale: int, config: DegradationConfig, rng: np.random
     if draw < config.clean + config.mild:
         low, high = (s * (scale / 4) ** 0.5 for s in config.mild_blur)
         sigma = rng.uniform(low, high)
-        kernel = kernels.anisotropic(*(torch.full((1,), sigma, device=video.device),) * 2,
-                                     torch.zeros(1, device=video.device), "gaussian", 1, kernels.gaussian_size(sigma))
+        width, angle = torch.full((1,), sigma, device=video.device), torch.zeros(1, device=video.device)
+        kernel = kernels.anisotropic(width, width, angle, "gaussian", 1, kernels.gaussian_size(sigma))
         small = resize(kernels.blur(video, kernel), size, str(rng.choice(["area", "area", "bicubic", "bilinear"])))
         small = add_grain(small, config.mild_noise, 0.1, rng)
         return quantise(_compress(quantise(small), config, rng, codec) if rng.random() < 0.9 else small)

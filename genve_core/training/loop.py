@@ -55,7 +55,11 @@ class Stage(Protocol):
     """What the loop asks of a stage."""
 
     name: str
-    trained: nn.Module  # its parameters are optimised; ModuleDict of bundle components
+
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """What is optimised: components of the bundle, by name."""
+        ...
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """One training sample; all its randomness comes from `rng`."""
@@ -103,7 +107,8 @@ class Ema:
     def update(self, module: nn.Module) -> None:
         self.step += 1
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self.shadow, [p.detach() for p in module.parameters()], 1 - decay)
+        for shadow, parameter in zip(self.shadow, module.parameters(), strict=True):
+            shadow.lerp_(parameter.detach(), 1 - decay)
 
     def swap(self, module: nn.Module) -> None:
         """Exchange the module's parameters with the averages (call twice to go back)."""
@@ -158,7 +163,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.stage.trained)
-        return {"loss": float(loss.detach()), "grad": float(norm), **figures}
+        return {"loss": float(loss.detach()), "grad": float(norm or 0.0), **figures}
 
     def run(self) -> Path:
         """Train to the end, saving on the way; Ctrl-C saves before it ends. Returns the bundle's folder."""
@@ -241,7 +246,7 @@ class Trainer:
             record = {"stage": self.stage.name, "steps": self.step, "samples": self.samples,
                       "minutes": round(self.seconds / 60, 1), "device": device_name(self.device),
                       "loop": asdict(self.config), **self.record}
-            for part, module in self.stage.trained.items():  # type: ignore[operator]
+            for part, module in self.stage.trained.items():
                 save_component(self.bundle, part, module, record)
         finally:
             self.ema.swap(self.stage.trained)

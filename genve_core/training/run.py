@@ -41,7 +41,7 @@ def configured(kind: type, values: dict[str, Any], name: str) -> Any:
 
 
 def _value(default: Any, value: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(default) and isinstance(value, dict):
+    if dataclasses.is_dataclass(default) and not isinstance(default, type) and isinstance(value, dict):
         return configured(type(default), {**dataclasses.asdict(default), **value}, name)
     return tuple(value) if isinstance(value, list) else value
 
@@ -102,6 +102,7 @@ def train(stage: str, data: Path, out: Path, config: Path | None = None, resume:
     """
     loop = configured(LoopConfig, read_config(config, "loop"), "loop")
     settings = read_config(config, "stage")
+    torch.manual_seed(loop.seed)  # initial weights
     if stage == "clips":
         make_clips(data, out, configured(ClipConfig, settings, "clips"), loop.seed)
         return out

@@ -20,10 +20,10 @@ from ...controller import LCAConfig, VideoController
 from ...diffuser.backbone import MotionDiffuser
 from ...noise_schedule import NoiseSchedule
 from ..clip_store import ClipStore
-from ..losses import psnr, restoration_loss
+from ..losses import restoration_loss
 from ..pictures import grid_picture
 from .decoder import ROW, DecoderConfig, DecoderStage
-from .latents import TimeConfig, draw_times, latent_loss, noisy_state
+from .latents import TimeConfig, draw_times, encode_frames, latent_loss, noisy_state
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,18 @@ class ControllerStage(DecoderStage):
         return {**sample, **draw_times(self.whole.times, shape, rng), "keep": keep,
                 "n": torch.tensor(int(rng.integers(self.whole.highest_noise + 1))), "noise_n": torch.from_numpy(noise)}
 
-    def _encode(self, frames: Tensor) -> Tensor:  # (b, f, 3, h, w) -> (b, f, c, h/8, w/8)
-        return self.latents(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-
     def conditions(self, Z: Tensor, reference: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Section 3.3 in training: Z_n and the warped, masked Y_n, both (b, f, c, h, w)."""
         noise, n = batch["noise_n"], batch["n"]
         Z_n = augment(Z, n, noise[:, 1:], self.schedule)
-        y_n = augment(self.latents(reference), n, noise[:, 0], self.schedule)
+        y_n = augment(encode_frames(self.vae, reference), n, noise[:, 0], self.schedule)
         Y_n = torch.stack([warp_latent(*args) for args in zip(y_n, batch["to_key"], batch["valid"], strict=True)])
         keep = batch["keep"] * batch["use"].view(-1, 1, 1, 1, 1)
         return Z_n, apply_mask(Y_n, keep)[0]
 
     def guided(self, batch: dict[str, Tensor], reference: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Loss in latents, the clean latents the guided diffuser predicts, the poor and the true ones."""
-        clean, Z = self._encode(batch["hq"][:, 1:]), self._encode(batch["up"][:, 1:])
+        clean, Z = encode_frames(self.vae, batch["hq"][:, 1:]), encode_frames(self.vae, batch["up"][:, 1:])
         with torch.no_grad():
             Z_n, Y_n = self.conditions(Z, reference, batch)
             Z_t = noisy_state(self.schedule, clean, Z, batch)

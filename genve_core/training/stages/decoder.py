@@ -19,6 +19,7 @@ from ..clip_store import ClipStore
 from ..losses import psnr, restoration_loss
 from ..pictures import grid_picture
 from ..references import imperfect
+from .latents import encode_frames
 
 ROW = 6  # frames of a crop: enough for two frames with both neighbours on either side
 
@@ -61,16 +62,11 @@ class DecoderStage:
         start = int(rng.integers(ROW - self.config.frames + 1))
         return {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start)}
 
-    def latents(self, frames: Tensor) -> Tensor:
-        """Latents (n, c, h/8, w/8) of up-sampled frames (n, 3, h, w)."""
-        with torch.no_grad():
-            return self.vae.to(frames.device).encode(frames).float()
-
     @torch.no_grad()
     def own_reference(self, decoder: nn.Module, key: Tensor) -> Tensor:
         """What the decoder makes of poor key frames (b, 3, h, w) alone, as `enhance` does when none is given."""
         still = torch.zeros(len(key), 1, 2, 2, 2, device=key.device)
-        return decoder(self.latents(key), decoder_inputs(key.unsqueeze(1), still, still)).float().clamp(-1, 1)
+        return decoder(encode_frames(self.vae, key), decoder_inputs(key.unsqueeze(1), still, still)).float().clamp(-1, 1)
 
     def references(self, decoder: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """References (b, 3, h, w) with the self-made ones put in."""
@@ -97,7 +93,7 @@ class DecoderStage:
             ))
         inputs = type(parts[0])(*[torch.cat([getattr(p, name) for p in parts])
                                   for name in ("up", "detail", "valid", "key", "near")])
-        result = decoder(self.latents(inputs.up) if latents is None else latents, inputs)
+        result = decoder(encode_frames(self.vae, inputs.up) if latents is None else latents, inputs)
         truth = torch.stack([batch["hq"][i, 1 + int(s) : 1 + int(s) + self.config.frames]
                              for i, s in enumerate(batch["start"])])
         return result.unflatten(0, (-1, self.config.frames)), truth

@@ -15,7 +15,7 @@ from ...noise_schedule import NoiseSchedule
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
 from ..pictures import grid_picture
-from .latents import TimeConfig, draw_times, latent_loss, noisy_state
+from .latents import TimeConfig, draw_times, encode_frames, latent_loss, noisy_state
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class ImageStage:
         return {"hq": crop["hq"][1], "up": crop["up"][1], **draw_times(self.config.times, shape, rng)}
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        with torch.no_grad():
-            clean, poor = self.vae.to(batch["hq"].device).encode(torch.cat([batch["hq"], batch["up"]])).float().chunk(2)
+        clean, poor = encode_frames(self.vae, batch["hq"]), encode_frames(self.vae, batch["up"])
         x_t = noisy_state(self.schedule, clean, poor, batch)
         output = self.diffuser.to(x_t.device)(x_t, batch["t"])
         loss, restored = latent_loss(self.schedule, x_t, output, clean, batch["t"])
@@ -60,6 +59,6 @@ class ImageStage:
         drawn = [self.draw(rng) for _ in range(8)]
         batch = {name: torch.stack([d[name] for d in drawn]).to(self.unet.device) for name in drawn[0]}
         start = self.config.times.start
-        x = self.schedule.add_noise(self.vae.encode(batch["up"]).float(), batch["noise"], start)
+        x = self.schedule.add_noise(encode_frames(self.vae, batch["up"]), batch["noise"], start)
         z = sample(self.diffuser, x, self.schedule, timesteps(start, 4))
         return grid_picture([batch["up"], self.vae.decode(z), self.vae.decode(self.vae.encode(batch["hq"])), batch["hq"]])

@@ -6,10 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...noise_schedule import NoiseSchedule
+from ...vae import MiniVAE
+
+
+@torch.no_grad()
+def encode_frames(vae: MiniVAE, frames: Tensor) -> Tensor:
+    """Latents (..., c, h/8, w/8) in float32 of frames (..., 3, h, w); the VAE follows the frames to their device."""
+    nn.Module.to(vae, frames.device)
+    latents = vae.encode(frames.flatten(0, -4)).float()
+    return latents.unflatten(0, frames.shape[:-3])
 
 
 @dataclass(frozen=True)

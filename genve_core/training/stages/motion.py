@@ -16,7 +16,7 @@ from ...noise_schedule import NoiseSchedule
 from ...vae import MiniVAE
 from ..clip_store import CLIP_FRAMES, ClipStore
 from ..pictures import grid_picture
-from .latents import TimeConfig, draw_times, latent_loss, noisy_state
+from .latents import TimeConfig, draw_times, encode_frames, latent_loss, noisy_state
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,8 @@ class MotionStage:
         shape = (self.config.frames, self.vae.latent_channels, *(self.config.crop // 8,) * 2)
         return {"hq": crop["hq"][1:], "up": crop["up"][1:], **draw_times(self.config.times, shape, rng)}
 
-    def _latents(self, frames: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.vae.to(frames.device).encode(frames.flatten(0, 1)).float().unflatten(0, frames.shape[:2])
-
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        clean, poor = self._latents(batch["hq"]), self._latents(batch["up"])
+        clean, poor = encode_frames(self.vae, batch["hq"]), encode_frames(self.vae, batch["up"])
         x_t = noisy_state(self.schedule, clean, poor, batch)
         output = self.diffuser.to(x_t.device)(x_t, batch["t"])
         loss, restored = latent_loss(self.schedule, x_t, output, clean, batch["t"])
@@ -64,6 +60,6 @@ class MotionStage:
         drawn = [self.draw(rng) for _ in range(6)]
         batch = {name: torch.stack([d[name] for d in drawn]).to(self.diffuser.unet.device) for name in drawn[0]}
         start = self.config.times.start
-        x = self.schedule.add_noise(self._latents(batch["up"]), batch["noise"], start)
+        x = self.schedule.add_noise(encode_frames(self.vae, batch["up"]), batch["noise"], start)
         z = sample(self.diffuser, x, self.schedule, timesteps(start, 2))
         return grid_picture([batch["up"][:, 0], self.vae.decode(z[:, 0]), self.vae.decode(z[:, -1]), batch["hq"][:, -1]])
