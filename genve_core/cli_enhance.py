@@ -53,6 +53,8 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--colour", choices=get_args(Method), default=d.colour.method,
                    help="what the output takes from the input's colours: low frequencies, statistics, or nothing "
                         "(default: %(default)s)")
+    p.add_argument("--steadiness", type=float, default=d.steadiness, metavar="S",
+                   help="how much neighbouring frames are fused against flicker, 0 to 1 (default: %(default)g)")
     p.add_argument("--lossless", action="store_true", help="FFV1 in .mkv")
     p.add_argument("--frames", type=int, metavar="N", help="enhance only the first N")
     p.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -96,7 +98,7 @@ def parse_config(args: argparse.Namespace) -> EnhanceConfig:
         scale=args.scale, size=None if args.size is None else parse_size(args.size),
         key_frame=parse_key_frame(args.key_frame), noise_level=args.noise_level,
         reference_strength=args.reference_strength, steps=args.steps, seed=args.seed, fit=args.fit,
-        match_colour=args.match_colour, colour=ColourConfig(args.colour),
+        match_colour=args.match_colour, colour=ColourConfig(args.colour), steadiness=args.steadiness,
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -22,88 +21,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from .conditioning.flow import FlowConfig, flow_estimator, key_frame_flow, neighbour_flow, reduce_frames
+from .clip import MULTIPLE, Clip, Reference
+from .conditioning.flow import flow_estimator, key_frame_flow, neighbour_flow, reduce_frames
 from .conditioning.noise import augment
 from .conditioning.warp import warp, warp_latent
 from .controller import VideoController
 from .decoder.detail_decoder import NEIGHBOURS
 from .decoder.inputs import decoder_inputs
+from .decoder.steady import steadied
 from .devices import has_bf16, pick_device
 from .diffuser.backbone import ImageDiffuser, MotionDiffuser
 from .diffuser.sampler import sample, timesteps
-from .diffuser.windows import WindowConfig, frame_noise, fuse, window_weights, windows
+from .diffuser.windows import frame_noise, fuse, window_weights, windows
 from .errors import InputError
-from .media.colour import ColourConfig, ColourMatch
+from .media.colour import ColourMatch
 from .noise_schedule import NoiseSchedule
 from .reference.image_diffuser import make_reference
 from .reference.key_frame import check_key_frame, choose_key_frame
-from .reference.user_image import Fit, fit_reference
+from .reference.user_image import fit_reference
+from .settings import EnhanceConfig
 from .vae import MiniVAE
-from .video_codec import TilingConfig, crop, encode, pad_to_multiple, upsample
+from .video_codec import crop, encode, pad_to_multiple
 
 OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
-MULTIPLE = 32  # px: three halvings by the VAE, two by the UNet
 HALO = max(NEIGHBOURS)  # frames that the decoder looks beyond those it decodes
-
-
-@dataclass(frozen=True)
-class EnhanceConfig:
-    """How to enhance. None = what the bundle recommends."""
-
-    scale: float = 4.0
-    size: tuple[int, int] | None = None  # (h, w) in pixels; overrides `scale`
-    key_frame: int | None = None  # None = a sharp, central one is chosen
-    noise_level: int | None = None  # n in [0, 1000): small keeps the input, large lets detail be invented
-    reference_strength: float = 1.0  # 0 = exactly as without any reference
-    steps: int | None = None
-    seed: int = 0
-    fit: Fit = "cover"  # of the user's reference: cover, contain, stretch
-    match_colour: bool = True  # give the user's reference the key frame's colours
-    flow: FlowConfig = field(default_factory=FlowConfig)
-    window: WindowConfig = field(default_factory=WindowConfig)
-    tiling: TilingConfig = field(default_factory=TilingConfig)
-    colour: ColourConfig = field(default_factory=ColourConfig)
-    chunk: int = 4  # frames encoded or decoded together
-    precision: str = "auto"  # "auto": bf16 where it is native, else float32; or "float32", "bf16"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale <= 8:
-            raise InputError(f"scale must be above 0 and at most 8, got {self.scale}")
-        if self.size is not None and (min(self.size) < 8 or max(self.size) > 16384):
-            raise InputError(f"size must be 8 to 16384 px a side, got {self.size[1]}x{self.size[0]}")
-        if self.noise_level is not None and not 0 <= self.noise_level < 1000:
-            raise InputError(f"noise level must be in [0, 999], got {self.noise_level}")
-        if not 0 <= self.reference_strength <= 1:
-            raise InputError(f"reference strength must be in [0, 1], got {self.reference_strength}")
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"steps must be 1 or more, got {self.steps}")
-        if self.precision not in ("auto", "float32", "bf16"):
-            raise InputError(f"precision must be auto, float32 or bf16, got {self.precision!r}")
-
-
-@dataclass
-class Clip:
-    """A clip under way: frames at their own size, and what is known of each."""
-
-    frames: Tensor  # (f, 3, h, w) poor frames in [-1, 1]
-    size: tuple[int, int]  # (h, w) wanted
-    key: int  # index of the key frame
-    Z: Tensor | None = None  # (1, f, c, h/8, w/8)
-    flow: dict[str, Tensor] = field(default_factory=dict)  # forward, backward, to_key, valid: (f, ., h/2, w/2)
-
-    def up(self, part: slice, device: torch.device) -> Tensor:
-        """Up-sampled frames (k, 3, H, W), padded to whole latent blocks; made when needed, never kept."""
-        video = upsample(self.frames[part].to(device).float().unsqueeze(0), self.size)
-        return pad_to_multiple(video, MULTIPLE)[0]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The image reference of a clip, on the padded grid."""
-
-    image: Tensor  # (3, H, W) in [-1, 1]
-    y: Tensor  # (c, H/8, W/8)
-    valid: Tensor  # (1, H, W), 0 where a user's image does not reach
 
 
 class Enhancer:
@@ -136,7 +77,7 @@ class Enhancer:
         """Enhance one shot. frames: (f, 3, h, w) in [-1, 1], f >= 1, any size.
 
         reference: a picture of the key frame's scene, as a file or (3 or 4, h, w) in [-1, 1]; None = made here.
-        Yields finished frames in order, (k, 3, H, W) in [-1, 1] on the CPU. Raises InputError for unusable input.
+        Yields finished frames one by one, (1, 3, H, W) in [-1, 1] on the CPU. Raises InputError for unusable input.
         """
         self.seconds = {}
         report = on_progress or (lambda stage, done, total: None)
@@ -152,7 +93,12 @@ class Enhancer:
                 self._flow_to_key(clip, report)
         with self._computing("diffuse"):
             Z_0 = self._diffuse(clip, y, report)
-        yield from self._decode(clip, Z_0, y, report)
+        finished = steadied(self._decode(clip, Z_0, y, report), clip.flow["forward"], clip.flow["backward"],
+                            self.config.steadiness, self.config.flow)
+        for _ in range(len(clip.frames)):
+            with self._computing("decode"):
+                frame = crop(next(finished), clip.size).clamp(-1, 1).cpu()
+            yield frame.unsqueeze(0)
 
     @contextmanager
     def _computing(self, stage: str) -> Iterator[None]:
@@ -269,20 +215,17 @@ class Enhancer:
         return sample(model, Z_T1, self.schedule, self.times)
 
     def _decode(self, clip: Clip, Z_0: Tensor, reference: Reference | None, report: OnProgress) -> Iterator[Tensor]:
+        """Decoded frames (3, H, W) with the input's colours, one by one."""
         match = ColourMatch(self.config.colour)
         total = len(clip.frames)
-        for observing in ((True, False) if match.needs_first_pass else (False,)):
-            for start in range(0, total, self.config.chunk):
-                with self._computing("decode"):
-                    part = slice(start, min(start + self.config.chunk, total))
-                    result, up = self._decode_part(clip, Z_0, reference, part)
-                    if observing:
-                        match.observe(result, up)
-                    else:
-                        result = crop(match.apply(result, up), clip.size).clamp(-1, 1).cpu()
-                if not observing:
-                    report("decode", part.stop, total)
-                    yield result
+        parts = [slice(i, min(i + self.config.chunk, total)) for i in range(0, total, self.config.chunk)]
+        if match.needs_first_pass:
+            for part in parts:
+                match.observe(*self._decode_part(clip, Z_0, reference, part))
+        for part in parts:
+            frames = match.apply(*self._decode_part(clip, Z_0, reference, part))
+            report("decode", part.stop, total)
+            yield from frames
 
     def _decode_part(self, clip: Clip, Z_0: Tensor, reference: Reference | None, part: slice) -> tuple[Tensor, Tensor]:
         around = slice(max(0, part.start - HALO), min(len(clip.frames), part.stop + HALO))

@@ -27,7 +27,7 @@ def picture():
 
 
 def run(clip, bundle, reference=None, **config):
-    return enhance(clip, bundle=bundle, device="cpu", reference=reference, precision="float32", **config)
+    return enhance(clip, bundle=bundle, device="cpu", reference=reference, **{"precision": "float32", **config})
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 7])
@@ -107,6 +107,7 @@ def test_the_key_frame_asked_for_is_used(clip, bundle):
     ({"scale": 0.0}, "scale must be above 0"), ({"scale": 9.0}, "at most 8"), ({"size": (4, 100)}, "size must be 8"),
     ({"noise_level": 1000}, r"noise level must be in \[0, 999\], got 1000"), ({"noise_level": -1}, "noise level"),
     ({"reference_strength": 1.5}, "reference strength must be in"), ({"steps": 0}, "steps must be 1 or more"),
+    ({"steadiness": 2.0}, "steadiness must be in"),
     ({"precision": "int8"}, "precision must be"), ({"key_frame": 7}, "7"), ({"steps": 999}, "steps must be in"),
 ])
 def test_settings_out_of_range_are_refused(clip, bundle, config, message):

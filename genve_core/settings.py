@@ -1,0 +1,50 @@
+"""How to enhance: every setting of the pipeline, with its default. Checked when made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .conditioning.flow import FlowConfig
+from .diffuser.windows import WindowConfig
+from .errors import InputError
+from .media.colour import ColourConfig
+from .reference.user_image import Fit
+from .video_codec import TilingConfig
+
+
+@dataclass(frozen=True)
+class EnhanceConfig:
+    """How to enhance. None = what the bundle recommends."""
+
+    scale: float = 4.0
+    size: tuple[int, int] | None = None  # (h, w) in pixels; overrides `scale`
+    key_frame: int | None = None  # None = a sharp, central one is chosen
+    noise_level: int | None = None  # n in [0, 1000): small keeps the input, large lets detail be invented
+    reference_strength: float = 1.0  # 0 = exactly as without any reference
+    steps: int | None = None
+    seed: int = 0
+    fit: Fit = "cover"  # of the user's reference: cover, contain, stretch
+    match_colour: bool = True  # give the user's reference the key frame's colours
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    window: WindowConfig = field(default_factory=WindowConfig)
+    tiling: TilingConfig = field(default_factory=TilingConfig)
+    colour: ColourConfig = field(default_factory=ColourConfig)
+    steadiness: float = 1.0  # weight of each neighbour in the final fusion along the motion; 0 = off
+    chunk: int = 4  # frames encoded or decoded together
+    precision: str = "auto"  # "auto": bf16 where it is native, else float32; or "float32", "bf16"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale <= 8:
+            raise InputError(f"scale must be above 0 and at most 8, got {self.scale}")
+        if self.size is not None and (min(self.size) < 8 or max(self.size) > 16384):
+            raise InputError(f"size must be 8 to 16384 px a side, got {self.size[1]}x{self.size[0]}")
+        if self.noise_level is not None and not 0 <= self.noise_level < 1000:
+            raise InputError(f"noise level must be in [0, 999], got {self.noise_level}")
+        if not 0 <= self.reference_strength <= 1:
+            raise InputError(f"reference strength must be in [0, 1], got {self.reference_strength}")
+        if not 0 <= self.steadiness <= 1:
+            raise InputError(f"steadiness must be in [0, 1], got {self.steadiness}")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps must be 1 or more, got {self.steps}")
+        if self.precision not in ("auto", "float32", "bf16"):
+            raise InputError(f"precision must be auto, float32 or bf16, got {self.precision!r}")
