@@ -138,6 +138,8 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(LossModule(stage), optimizer)
         self.ema = Ema(stage.trained, config.ema)
         self.step, self.seconds, self.samples = 0, 0.0, 0
+        if resume and (self.folder / "checkpoint.before").exists() and not (self.folder / "checkpoint").exists():
+            os.replace(self.folder / "checkpoint.before", self.folder / "checkpoint")  # cut off between two renames
         if resume and (self.folder / "checkpoint").exists():
             self._load()
 
@@ -236,10 +238,7 @@ class Trainer:
         state = {"step": self.step, "seconds": self.seconds, "samples": self.samples,
                  "ema": self.ema.shadow, "ema_step": self.ema.step}
         torch.save(state, new / "loop.pt")
-        old = self.folder / "checkpoint"
-        if old.exists():
-            shutil.rmtree(old)
-        os.replace(new, old)
+        self._replace_checkpoint(new)
         self.ema.swap(self.stage.trained)
         try:
             self.stage.finish()
@@ -250,6 +249,15 @@ class Trainer:
                 save_component(self.bundle, part, module, record)
         finally:
             self.ema.swap(self.stage.trained)
+
+    def _replace_checkpoint(self, new: Path) -> None:
+        """At every moment one whole checkpoint lies on the disk."""
+        current, before = self.folder / "checkpoint", self.folder / "checkpoint.before"
+        shutil.rmtree(before, ignore_errors=True)
+        if current.exists():
+            os.replace(current, before)
+        os.replace(new, current)
+        shutil.rmtree(before, ignore_errors=True)
 
     def _load(self) -> None:
         folder = self.folder / "checkpoint"

@@ -16,7 +16,7 @@ from ...noise_schedule import NoiseSchedule
 from ...vae import MiniVAE
 from ..clip_store import CLIP_FRAMES, ClipStore
 from ..pictures import grid_picture
-from .latents import TimeConfig, draw_times, encode_frames, latent_loss, noisy_state
+from .latents import TimeConfig, diffusion_loss, draw_times, encode_frames
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,7 @@ class MotionStage:
         return {"hq": crop["hq"][1:], "up": crop["up"][1:], **draw_times(self.config.times, shape, rng)}
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        clean, poor = encode_frames(self.vae, batch["hq"]), encode_frames(self.vae, batch["up"])
-        x_t = noisy_state(self.schedule, clean, poor, batch)
-        output = self.diffuser.to(x_t.device)(x_t, batch["t"])
-        loss, restored = latent_loss(self.schedule, x_t, output, clean, batch["t"])
-        with torch.no_grad():
-            gain = (poor - clean).square().mean() / (restored - clean).square().mean()
-        return loss, {"latent_gain": float(gain)}
+        return diffusion_loss(self.diffuser, self.vae, self.schedule, batch)
 
     def finish(self) -> None:
         """Nothing to calibrate."""
