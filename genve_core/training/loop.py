@@ -203,6 +203,9 @@ class Trainer:
         return self.bundle
 
     def _log(self, figures: dict[str, float], board: Any) -> None:
+        if self.accelerator.num_processes > 1:  # each saw its share of the global batch
+            values = torch.tensor(list(figures.values()), device=self.device)
+            figures = dict(zip(figures, self.accelerator.reduce(values, "mean").tolist(), strict=True))
         if not self.accelerator.is_main_process:
             return
         rate = self.samples / max(self.seconds, 1e-9)
