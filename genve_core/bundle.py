@@ -107,8 +107,14 @@ class Bundle:
     def video_unet(self) -> UNetMotionModel:
         """The video diffuser's network: the image diffuser's 2D UNet with the motion modules put in."""
         from diffusers.models.unets.unet_motion_model import UNetMotionModel
+        from diffusers.utils import logging
 
-        unet = UNetMotionModel.from_unet2d(self["unet"], self["motion"])  # type: ignore[arg-type]
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()  # it advises on half precision, which does not concern our users
+        try:
+            unet = UNetMotionModel.from_unet2d(self["unet"], self["motion"])  # type: ignore[arg-type]
+        finally:
+            logging.set_verbosity(level)
         return cast(UNetMotionModel, unet).eval().requires_grad_(False)
 
 

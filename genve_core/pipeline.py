@@ -23,7 +23,7 @@ from torch import Tensor
 from .bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from .clip import MULTIPLE, Clip, Reference
 from .conditioning.flow import flow_estimator, key_frame_flow, neighbour_flow, reduce_frames
-from .conditioning.noise import augment
+from .conditioning.noise import augment_conditions
 from .conditioning.warp import warp, warp_latent
 from .controller import VideoController
 from .decoder.detail_decoder import NEIGHBOURS
@@ -171,14 +171,12 @@ class Enhancer:
         """Section 3.3: Z_n and Y_n of one window. Noise is fixed per absolute frame."""
         assert clip.Z is not None
         Z = clip.Z[:, span.start : span.stop]
-        noise = frame_noise(Z.shape[2:], span, self.config.seed, "augment video").to(Z)
-        Z_n = augment(Z, self.n, noise.unsqueeze(0), self.schedule)
+        y = torch.zeros_like(Z[:, 0]) if reference is None else reference.y.unsqueeze(0)
+        Z_n, y_n = augment_conditions(Z, y, self.n, self.schedule, seed=self.config.seed, first_frame=span.start)
         if reference is None:
             return Z_n, torch.zeros_like(Z_n)
-        noise = frame_noise(Z.shape[2:], range(1), self.config.seed, "augment reference").to(Z)
-        y_n = augment(reference.y.unsqueeze(0), self.n, noise, self.schedule)[0]
         part = slice(span.start, span.stop)
-        Y_n = warp_latent(y_n, clip.flow["to_key"][part], self._valid(clip, reference, part))
+        Y_n = warp_latent(y_n[0], clip.flow["to_key"][part], self._valid(clip, reference, part))
         return Z_n, Y_n.unsqueeze(0) * self.config.reference_strength
 
     def _valid(self, clip: Clip, reference: Reference, part: slice) -> Tensor:

@@ -15,23 +15,6 @@ from torch import Tensor
 from ..errors import InputError
 
 
-def draw_ratio(
-    clips: int,
-    generator: torch.Generator,
-    *,
-    low: float = 0.2,
-    high: float = 0.8,
-    device: str | torch.device = "cpu",
-) -> Tensor:
-    """One mask ratio r per clip, uniform in [low, high]: (clips,) float32.
-
-    The range is ours; the figure shows about one half masked.
-    """
-    if not 0 <= low <= high <= 1:
-        raise InputError(f"need 0 <= low <= high <= 1 for the mask ratio, got {low} and {high}")
-    return low + (high - low) * torch.rand(clips, generator=generator, device=generator.device).to(device)
-
-
 def block_mask(shape: Sequence[int], ratio: float | Tensor, block: int, generator: torch.Generator) -> Tensor:
     """What to keep of a reference: 1 = kept, 0 = masked, float32, shaped `shape` = (b, f, 1, h, w).
 

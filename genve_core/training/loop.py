@@ -13,7 +13,7 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -204,8 +204,8 @@ class Trainer:
 
     def _log(self, figures: dict[str, float], board: Any) -> None:
         if self.accelerator.num_processes > 1:  # each saw its share of the global batch
-            values = torch.tensor(list(figures.values()), device=self.device)
-            figures = dict(zip(figures, self.accelerator.reduce(values, "mean").tolist(), strict=True))
+            values = cast(Tensor, self.accelerator.reduce(torch.tensor(list(figures.values()), device=self.device), "mean"))
+            figures = dict(zip(figures, values.tolist(), strict=True))
         if not self.accelerator.is_main_process:
             return
         rate = self.samples / max(self.seconds, 1e-9)
