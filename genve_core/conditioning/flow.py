@@ -1,7 +1,8 @@
 """Optical flow of the poor input (paper, section 3.3): key frame <-> every frame, and frame <-> next frame.
 
 Flow is estimated once on whole up-sampled frames. An up-sampled frame holds no detail finer than the input,
-so estimation runs on frames reduced by `FlowConfig.reduce`: as exact on the validation clips and cheaper.
+so estimation runs on frames reduced by `FlowConfig.reduce`: cheaper, on three validation clips about as exact
+(34.5, 29.9, 30.6 dB for the carried good frame against 34.0, 30.3, 30.5) and steadier on each.
 """
 
 from __future__ import annotations
