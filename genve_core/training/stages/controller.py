@@ -90,9 +90,7 @@ class ControllerStage(DecoderStage):
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch = {**batch, "reference": self.references(self.decoder, batch), "own": torch.zeros_like(batch["own"])}
         in_latents, Z_0, Z, clean = self.guided(batch, batch["reference"])
-        starts = batch["start"].tolist()
-        chosen = torch.cat([z[s : s + self.config.frames] for z, s in zip(Z_0, starts, strict=True)])
-        result, truth = self.restore(self.decoder, batch, chosen)
+        result, truth = self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1))
         in_pixels = restoration_loss(result, truth, edge=self.config.edge, steady=self.config.steady)
         with torch.no_grad():
             figures = {"latent": float(in_latents), "pixel": float(in_pixels),
@@ -105,10 +103,7 @@ class ControllerStage(DecoderStage):
         drawn = [self.draw(rng) for _ in range(6)]
         device = next(self.decoder.parameters()).device
         batch = {name: torch.stack([d[name] for d in drawn]).to(device) for name in drawn[0]}
-        reference = self.references(self.decoder, batch)
-        Z_0 = self.guided(batch, reference)[1]
-        starts = batch["start"].tolist()
-        chosen = torch.cat([z[s : s + self.config.frames] for z, s in zip(Z_0, starts, strict=True)])
-        result, truth = self.restore(self.decoder, {**batch, "reference": reference}, chosen)
-        up = torch.stack([batch["up"][i, 1 + s] for i, s in enumerate(starts)])
-        return grid_picture([up, result[:, 0], truth[:, 0]])
+        batch["reference"] = self.references(self.decoder, batch)
+        Z_0 = self.guided(batch, batch["reference"])[1]
+        result, truth = self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1))
+        return grid_picture([self.decoded(batch["up"][:, 1:], batch)[:, 0], result[:, 0], truth[:, 0]])

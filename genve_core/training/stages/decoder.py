@@ -76,6 +76,11 @@ class DecoderStage:
             reference[own] = self.own_reference(decoder, batch["up"][own, 0])
         return reference
 
+    def decoded(self, rows: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Of rows (b, ROW, ...) the frames that are decoded: (b, frames, ...)."""
+        starts = batch["start"].tolist()
+        return torch.stack([row[s : s + self.config.frames] for row, s in zip(rows, starts, strict=True)])
+
     def restore(self, decoder: nn.Module, batch: dict[str, Tensor], latents: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Decode `frames` frames of each row; returns result and truth, both (b, frames, 3, h, w).
 
@@ -94,9 +99,7 @@ class DecoderStage:
         inputs = type(parts[0])(*[torch.cat([getattr(p, name) for p in parts])
                                   for name in ("up", "detail", "valid", "key", "near")])
         result = decoder(encode_frames(self.vae, inputs.up) if latents is None else latents, inputs)
-        truth = torch.stack([batch["hq"][i, 1 + int(s) : 1 + int(s) + self.config.frames]
-                             for i, s in enumerate(batch["start"])])
-        return result.unflatten(0, (-1, self.config.frames)), truth
+        return result.unflatten(0, (-1, self.config.frames)), self.decoded(batch["hq"][:, 1:], batch)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch = {**batch, "reference": self.references(self.decoder, batch)}
@@ -107,8 +110,7 @@ class DecoderStage:
     @torch.no_grad()
     def figures(self, result: Tensor, truth: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
         """Gain in dB over the up-sampled input, without and with a reference; 0 where a batch has no such sample."""
-        starts = batch["start"].tolist()
-        up = torch.stack([u[1 + s : 1 + s + self.config.frames] for u, s in zip(batch["up"], starts, strict=True)])
+        up = self.decoded(batch["up"][:, 1:], batch)
         gain = torch.tensor([psnr(r, t) - psnr(u, t) for r, t, u in zip(result, truth, up, strict=True)])
         used = (batch["use"] > 0).cpu()
         return {"gain": float(gain.mean()), "gain_reference": float((gain * used).sum() / used.sum().clamp(min=1))}
@@ -123,5 +125,4 @@ class DecoderStage:
         batch = {name: torch.stack([d[name] for d in drawn]).to(device) for name in drawn[0]}
         batch["reference"] = self.references(self.decoder, batch)
         result, truth = self.restore(self.decoder, batch)
-        up = torch.stack([batch["up"][i, 1 + int(s)] for i, s in enumerate(batch["start"])])
-        return grid_picture([up, result[:, 0], truth[:, 0]])
+        return grid_picture([self.decoded(batch["up"][:, 1:], batch)[:, 0], result[:, 0], truth[:, 0]])
