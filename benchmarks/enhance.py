@@ -38,7 +38,7 @@ def main() -> None:
             pass
         runs.append(dict(enhancer.seconds))
     print(f"enhance, {args.frames} frames of {w}x{h}, {enhancer.steps} step(s), "
-          f"{'bf16' if enhancer.bf16 else 'float32'}, {chip_name(device)}, n={args.runs}")
+          f"{'bf16' if enhancer.models.bf16 else 'float32'}, {chip_name(device)}, n={args.runs}")
     for stage in runs[0]:
         report(stage, [run[stage] / args.frames for run in runs])
     report("all", [sum(run.values()) / args.frames for run in runs])

@@ -86,7 +86,7 @@ def enhance(args: argparse.Namespace) -> None:
         progress.close()
         progress.notes([*enhancer.notes, *out.notes])
     seconds = (time.perf_counter() - begin) / out.frames
-    print(f"{args.output}: {out.frames} frames, {w}x{h} px, key frame {enhancer.key_frame}, "
+    print(f"{args.output}: {out.frames} frames, {w}x{h} px, key frame {', '.join(map(str, enhancer.keys))}, "
           f"{seconds:.2f} s per frame, {memory.describe(enhancer.device)}")
 
 

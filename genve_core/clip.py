@@ -1,37 +1,96 @@
-"""A clip on its way through the pipeline, and its reference."""
+"""What travels through the pipeline: a clip, its motion, its references, and the guidance made of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from .errors import InputError
 from .video_codec import pad_to_multiple, upsample
 
 MULTIPLE = 32  # px: three halvings by the VAE, two by the UNet
+GRID = 2.0**20  # up-sampled values are multiples of 1 / GRID
 
 
-@dataclass
+@dataclass(frozen=True)
 class Clip:
-    """A clip under way: frames at their own size, and what is known of each."""
+    """Frames at their own size and the size they are wanted at. Raises InputError for frames that cannot be used."""
 
-    frames: Tensor  # (f, 3, h, w) poor frames in [-1, 1]
-    size: tuple[int, int]  # (h, w) wanted
-    key: int  # index of the key frame
-    Z: Tensor | None = None  # (1, f, c, h/8, w/8)
-    flow: dict[str, Tensor] = field(default_factory=dict)  # forward, backward, to_key, valid: (f, ., h/2, w/2)
+    frames: Tensor  # (f, 3, h, w) poor frames in [-1, 1], f >= 1
+    size: tuple[int, int]  # (h, w) in pixels
+
+    def __post_init__(self) -> None:
+        frames = self.frames
+        if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames):
+            raise InputError(f"video must be (f, 3, h, w) with at least one frame, got {tuple(frames.shape)}")
+        if min(frames.shape[-2:]) < 8:
+            raise InputError(f"video is {frames.shape[-1]}x{frames.shape[-2]} px, but needs 8 px a side or more")
+        if not torch.isfinite(frames).all():
+            raise InputError("video holds NaN or infinity; wanted values in [-1, 1]")
+
+    def __len__(self) -> int:
+        return len(self.frames)
 
     def up(self, part: slice, device: torch.device) -> Tensor:
-        """Up-sampled frames (k, 3, H, W), padded to whole latent blocks; made when needed, never kept."""
+        """Up-sampled frames (k, 3, H, W), padded to whole latent blocks; made when needed, never kept.
+
+        Their values lie on a grid that survives the way to [0, 1] and back: a graph, where the up-sampled frames
+        travel as images in [0, 1], computes with the very same numbers.
+        """
         video = upsample(self.frames[part].to(device).float().unsqueeze(0), self.size)
-        return pad_to_multiple(video, MULTIPLE)[0]
+        return pad_to_multiple((video * GRID).round() / GRID, MULTIPLE)[0]
+
+    def up_at(self, i: int, device: torch.device) -> Tensor:
+        """The same of one frame: (1, 3, H, W)."""
+        return self.up(slice(i, i + 1), device)
+
+
+@dataclass(frozen=True)
+class ClipFlow:
+    """Optical flow of a clip on a reduced grid: (f, 2, h/2, w/2) in pixels of that grid."""
+
+    forward: Tensor  # to the next frame, zero at the end
+    backward: Tensor  # to the previous frame, zero at the beginning
+    to_key: dict[int, Tensor] = field(default_factory=dict)  # key frame -> flow of every frame to it
+    valid: dict[int, Tensor] = field(default_factory=dict)  # key frame -> (f, 1, h/2, w/2), 1 where there is a source
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The image reference of a clip, on the padded grid."""
+    """An image reference of one key frame, on the padded grid."""
 
+    key: int  # index of the frame it depicts
     image: Tensor  # (3, H, W) in [-1, 1]
     y: Tensor  # (c, H/8, W/8)
     valid: Tensor  # (1, H, W), 0 where a user's image does not reach
+    notes: tuple[str, ...] = ()  # what the user should know
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What the video controller needs besides Z_t and t, and when it acts."""
+
+    e: Tensor  # (1, f, dim, h', w') from `steps.match`
+    n: int  # noise level of the conditions
+    start: float = 0.0  # share of the steps from which on it acts
+    end: float = 1.0  # and up to which
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end <= 1:
+            raise InputError(f"guidance needs 0 <= start <= end <= 1, got {self.start} and {self.end}")
+
+    def acts(self, step: int, steps: int) -> bool:
+        """Whether it acts in step `step` of `steps`, counted from 0."""
+        return self.start <= step / steps < self.end
+
+
+def check_keys(references: Sequence[Reference], flow: ClipFlow) -> None:
+    """Raise InputError if the flow was not measured to a reference's key frame."""
+    for reference in references:
+        if reference.key not in flow.to_key:
+            have = ", ".join(map(str, flow.to_key)) or "none"
+            raise InputError(f"the reference depicts frame {reference.key}, but the flow leads to key frame {have}; "
+                             f"use one key frame for both")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .conditioning.flow import FlowConfig
 from .diffuser.windows import WindowConfig
@@ -48,3 +48,9 @@ class EnhanceConfig:
             raise InputError(f"steps must be 1 or more, got {self.steps}")
         if self.precision not in ("auto", "float32", "bf16"):
             raise InputError(f"precision must be auto, float32 or bf16, got {self.precision!r}")
+
+    def output_size(self, h: int, w: int) -> tuple[int, int]:
+        """(h, w) of the output for frames of h x w pixels. Raises InputError if that leaves nothing."""
+        size = self.size or (round(h * self.scale), round(w * self.scale))
+        replace(self, size=size)
+        return size

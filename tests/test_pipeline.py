@@ -100,7 +100,7 @@ def test_progress_counts_every_frame_and_times_are_kept(clip, bundle):
 def test_the_key_frame_asked_for_is_used(clip, bundle):
     enhancer = Enhancer(bundle, EnhanceConfig(scale=1.0, key_frame=5), "cpu")
     list(enhancer.run(clip))
-    assert enhancer.key_frame == 5
+    assert enhancer.keys == (5,)
 
 
 @pytest.mark.parametrize(("config", "message"), [

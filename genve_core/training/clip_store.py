@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -61,6 +62,7 @@ def make_record(frames: np.ndarray, config: ClipConfig, rng: np.random.Generator
 
     Returns hq (1 + CLIP_FRAMES, 3, h, w) uint8 with the key frame first, lq the same at 1 / scale, and on a grid
     of 1 / FLOW_GRID: to_key (CLIP_FRAMES, 2, ..) and valid uint8, forward and backward: flow to the next and previous.
+    The same four with `true_` before their names are measured on the sharp frames: what better flow should find.
     """
     scale = int(rng.choice(config.scales, p=config.scale_shares))
     first = int(rng.integers(len(frames) - CLIP_FRAMES + 1))
@@ -75,10 +77,16 @@ def make_record(frames: np.ndarray, config: ClipConfig, rng: np.random.Generator
     to_key, valid = key_frame_flow(up[1:], up[0], flow_config, dis_flow, skip)
     forward, backward = neighbour_flow(up[1:], dis_flow)
     grid = (config.size // FLOW_GRID, config.size // FLOW_GRID)
-    flows = {"to_key": to_key, "forward": forward, "backward": backward}
+    sharp = FlowConfig(reduce=1)
+    true_to_key, true_valid = key_frame_flow(hq[row], hq[key], sharp, dis_flow, skip)
+    true_forward, true_backward = neighbour_flow(hq[row], dis_flow)
+    flows = {"to_key": to_key, "forward": forward, "backward": backward,
+             "true_to_key": true_to_key, "true_forward": true_forward, "true_backward": true_backward}
     record = {name: resize_flow(flow, grid).half() for name, flow in flows.items()}
-    share = torch.nn.functional.interpolate(valid, size=grid, mode="area")
-    record |= {"valid": (share * 255).round().to(torch.uint8), "hq": to_uint8(hq[picked]), "lq": to_uint8(lq[picked])}
+    shares = {"valid": valid, "true_valid": true_valid}
+    record |= {name: (F.interpolate(share, size=grid, mode="area") * 255).round().to(torch.uint8)
+               for name, share in shares.items()}
+    record |= {"hq": to_uint8(hq[picked]), "lq": to_uint8(lq[picked])}
     return {name: tensor.contiguous() for name, tensor in record.items()}
 
 

@@ -1,0 +1,57 @@
+"""A bundle's networks on a device, ready to compute. ComfyUI's nodes put their own memory management in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn as nn
+
+from .bundle import Bundle
+from .devices import has_bf16, pick_device
+from .diffuser.backbone import ImageDiffuser, MotionDiffuser
+from .noise_schedule import NoiseSchedule
+
+NETWORKS = ("vae", "image", "video", "controller", "decoder", "flow")
+
+
+class Models:
+    """The networks of `NETWORKS`, made from a bundle's components when they are first asked for.
+
+    device: a name for `pick_device`, or a device.   precision: "auto" (bf16 where it is native), "float32" or "bf16".
+    """
+
+    def __init__(self, bundle: Bundle, device: str | torch.device = "auto", precision: str = "auto"):
+        self.bundle = bundle
+        self.device = pick_device(device) if isinstance(device, str) else device
+        self.bf16 = precision == "bf16" or (precision == "auto" and has_bf16(self.device))
+        self.schedule, self.defaults = NoiseSchedule(bundle.schedule), bundle.defaults
+        self._built: dict[str, nn.Module] = {}
+
+    def ready(self, *names: str, work: int = 0) -> tuple[nn.Module, ...]:
+        """Networks on the device, to be used at once.
+
+        work: bytes that their activations will take; of use to those who share the device.
+        Raises InputError if the bundle lacks one.
+        """
+        return tuple(self.build(name).to(self.device) for name in names)
+
+    def build(self, name: str) -> nn.Module:
+        """One network, made once, wherever it lies."""
+        if name not in self._built:
+            self._built[name] = self._make(name).eval().requires_grad_(False)
+        return self._built[name]
+
+    def _make(self, name: str) -> nn.Module:
+        if name == "image":
+            return ImageDiffuser(self.bundle["unet"])  # type: ignore[arg-type]
+        if name == "video":
+            return MotionDiffuser(self.bundle.video_unet())
+        return self.bundle[name]
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Inference mode and the chosen precision."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            yield

@@ -1,0 +1,240 @@
+"""The steps of the method (paper, Fig. 2), each a call on a whole clip. `pipeline` and the graph's nodes compose them.
+
+Frames are taken up a few at a time (`chunk`), so that memory is bounded by what a step returns, not by the frames
+that it looks at. Every step asks `Models` for the networks it needs, and computes in its precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from .clip import MULTIPLE, Clip, ClipFlow, Guidance, Reference
+from .conditioning.flow import FlowConfig, flow_estimator, key_frame_flow, neighbour_flow, reduce_frames
+from .conditioning.noise import augment_conditions
+from .conditioning.temporal import shares
+from .controller import VideoController
+from .decoder.detail_decoder import NEIGHBOURS, DecoderInputs
+from .decoder.inputs import decoder_inputs
+from .decoder.steady import steadied
+from .diffuser.sampler import sample
+from .diffuser.windows import WindowConfig, frame_noise, fuse, window_weights, windows
+from .media.colour import ColourConfig, ColourMatch
+from .models import Models
+from .reference.image_diffuser import make_reference
+from .reference.semantic_alignment import AlignmentNoise
+from .reference.user_image import Fit, fit_reference
+from .vae import MiniVAE
+from .video_codec import TilingConfig, crop, encode, pad_to_multiple
+
+OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
+HALO = max(NEIGHBOURS)  # frames that the decoder looks beyond those it decodes
+CHUNK = 4  # frames encoded or decoded together
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """An `OnProgress` that tells nobody."""
+
+
+def chunks(total: int, length: int) -> list[slice]:
+    """0 to `total` in slices of at most `length`."""
+    return [slice(start, min(start + length, total)) for start in range(0, total, length)]
+
+
+def encode_clip(models: Models, clip: Clip, *, tiling: TilingConfig = TilingConfig(), chunk: int = CHUNK,
+                report: OnProgress = silent) -> Tensor:
+    """Up-sample and encode (section 3.1): Z, (1, f, c, H/8, W/8) float32."""
+    latents = []
+    with models.computing():
+        for part in chunks(len(clip), chunk):
+            up = clip.up(part, models.device)
+            (vae,) = models.ready("vae", work=_work("vae", min(tiling.frames, len(up)), up))
+            latents.append(encode(cast(MiniVAE, vae), up.unsqueeze(0), tiling).float())
+            report("encode", part.stop, len(clip))
+        return torch.cat(latents, dim=1)
+
+
+def find_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig = FlowConfig(), *, chunk: int = CHUNK,
+              report: OnProgress = silent) -> ClipFlow:
+    """Flow between neighbours and from every frame to each key frame (section 3.3), on whole up-sampled frames."""
+    forward, backward = [], []
+    to_key: dict[int, list[Tensor]] = {key: [] for key in keys}
+    valid: dict[int, list[Tensor]] = {key: [] for key in keys}
+    with models.computing():
+        module = models.ready("flow")[0] if config.estimator == "raft" and "flow" in models.bundle.components else None
+        estimate = flow_estimator(config, module)
+        key_frames = {key: reduce_frames(clip.up_at(key, models.device), config)[0] for key in keys}
+        for part in chunks(len(clip), chunk):
+            # one more frame: the flow across the border of two chunks belongs to both
+            reduced = reduce_frames(clip.up(slice(part.start, part.stop + 1), models.device), config)
+            ahead, back = neighbour_flow(reduced, estimate)
+            count = part.stop - part.start
+            forward.append(ahead[:count])
+            backward.append(back if part.start == 0 else back[1:])
+            for key, frame in key_frames.items():
+                skip = [key - part.start] if part.start <= key < part.stop else []
+                found = key_frame_flow(reduced[:count], frame, config, estimate, skip)
+                to_key[key].append(found[0])
+                valid[key].append(found[1])
+            report("flow", part.stop, len(clip))
+        return ClipFlow(torch.cat(forward), torch.cat(backward)[: len(clip)],
+                        {key: torch.cat(parts) for key, parts in to_key.items()},
+                        {key: torch.cat(parts) for key, parts in valid.items()})
+
+
+def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int = 0, start: int | None = None,
+                  steps: int | None = None, gamma_max: float = 0.5, noise: AlignmentNoise = "same") -> Reference:
+    """Section 3.2: the key frame through the image diffuser, pulled back to itself by Eq. 3.
+
+    start: T0, and steps: None takes the bundle's.   gamma_max, noise: see `semantic_alignment.align`.
+    """
+    defaults = models.defaults
+    with models.computing():
+        image_diffuser, decoder = models.ready("image", "decoder", work=_work("decoder", 1, clip.up_at(key, models.device)))
+        y = make_reference(image_diffuser, Z[:, key].to(models.device), models.schedule,
+                           start=defaults.image_start if start is None else start,
+                           steps=steps or defaults.image_steps, gamma_max=gamma_max, noise=noise, seed=seed)
+        up = clip.up_at(key, models.device)
+        still = up.new_zeros(1, 1, 2, 2, 2)
+        image = decoder(y, decoder_inputs(up.unsqueeze(0), still, still)).float().clamp(-1, 1)
+        return Reference(key, image[0], y[0].float(), torch.ones_like(image[0, :1]))
+
+
+def given_reference(models: Models, clip: Clip, picture: Tensor | str | Path, key: int, *, fit: Fit = "cover",
+                    match_colour: bool = True, tiling: TilingConfig = TilingConfig()) -> Reference:
+    """The user's picture in place of section 3.2's: fitted to the key frame and encoded. See `fit_reference`."""
+    with models.computing():
+        target = crop(clip.up_at(key, models.device), clip.size)[0].cpu()
+        fitted = fit_reference(picture, clip.size, fit=fit, match_to=target if match_colour else None)
+        image, valid = (pad_to_multiple(x.unsqueeze(0).to(models.device), MULTIPLE) for x in (fitted.image, fitted.valid))
+        (vae,) = models.ready("vae", work=_work("vae", 1, image))
+        y = encode(cast(MiniVAE, vae), image.unsqueeze(0), tiling)[0, 0].float()
+        return Reference(key, image[0], y, valid[0], fitted.notes)
+
+
+def augment(models: Models, Z: Tensor, references: Sequence[Reference], n: int, *,
+            seed: int = 0) -> tuple[Tensor, list[Reference]]:
+    """Noise augmentation (section 3.3): Z_n, and the references with y_n in the place of y. Noise is fixed per frame."""
+    with models.computing():
+        Z = Z.to(models.device)
+        y = torch.zeros_like(Z[:, 0])
+        Z_n, _ = augment_conditions(Z, y, n, models.schedule, seed=seed)
+        noised = [augment_conditions(Z[:, :1], reference.y.to(Z).unsqueeze(0), n, models.schedule, seed=seed)[1]
+                  for reference in references]
+    return Z_n, [replace(reference, y=y_n[0]) for reference, y_n in zip(references, noised, strict=True)]
+
+
+def match(models: Models, Z_n: Tensor, Y_n: Tensor | None, n: int, *, strength: float = 1.0, start: float = 0.0,
+          end: float = 1.0, chunk: int = 16) -> Guidance:
+    """Local-aware cross-attention (section 3.4): what the reference says about each frame, once for all steps.
+
+    Y_n: None or strength 0 is no reference at all.   start, end: shares of the steps in which the controller acts.
+    """
+    with models.computing():
+        (controller,) = models.ready("controller", work=8 * Z_n[:, :chunk].numel() * 4)
+        Z_n = Z_n.to(models.device)
+        Y_n = torch.zeros_like(Z_n) if Y_n is None or strength == 0 else Y_n.to(Z_n) * strength
+        e = [cast(VideoController, controller).match(Z_n[:, part], Y_n[:, part]) for part in chunks(Z_n.shape[1], chunk)]
+        return Guidance(torch.cat(e, dim=1), n, start, end)
+
+
+def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int], *, seed: int = 0,
+            window: WindowConfig = WindowConfig(), report: OnProgress = silent) -> Tensor:
+    """Section 3.4: Z_T1 -> Z_0 under guidance, (1, f, c, H/8, W/8) float32. Windows are fused in every step.
+
+    times: when the network is asked, the first is T1; see `sampler.timesteps`.
+    """
+    total, steps = Z.shape[1], len(times)
+    spans = windows(total, window)
+    weights = window_weights(spans)
+    done = 0
+    with models.computing():
+        Z = Z.to(models.device)
+        controller, diffuser = models.ready("controller", "video", work=64 * Z[:, : len(spans[0])].numel() * 4)
+
+        def model(Z_t: Tensor, t: int) -> Tensor:
+            nonlocal done
+            parts = []
+            active = guidance.acts(list(times).index(t), steps)
+            for span in spans:
+                part = Z_t[:, span.start : span.stop]
+                residuals = controller(part, t, guidance.e[:, span.start : span.stop], guidance.n) if active else None
+                parts.append(diffuser(part, t, residuals).float())
+                done += len(span)
+                report("diffuse", done, steps * sum(map(len, spans)))
+            # at one t the clean estimate is linear in the output: fusing outputs is fusing estimates
+            return fuse(parts, spans, weights, total)
+
+        noise = frame_noise(Z.shape[2:], range(total), seed, "sample").to(Z)
+        return sample(model, models.schedule.add_noise(Z, noise.unsqueeze(0), times[0]), models.schedule, times)
+
+
+def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference] = (), *,
+                strength: float = 1.0, colour: ColourConfig = ColourConfig(), steadiness: float = 1.0,
+                flow_config: FlowConfig = FlowConfig(), chunk: int = CHUNK, report: OnProgress = silent) -> Iterator[Tensor]:
+    """Finished frames, one by one: (3, h, w) in [-1, 1] at the clip's size, on the CPU, with the input's colours.
+
+    strength: how much of the references' detail is let in; 0 is exactly as without any.
+    steadiness: weight of each neighbour in the final fusion along the motion.
+    """
+    used = references if strength > 0 else ()
+    decoded = _coloured(models, clip, Z_0, flow, used, strength, ColourMatch(colour), chunk, report)
+    finished = steadied(decoded, flow.forward, flow.backward, steadiness, flow_config)
+    for _ in range(len(clip)):
+        with models.computing():
+            frame = crop(next(finished), clip.size).clamp(-1, 1).cpu()
+        yield frame
+
+
+def _coloured(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
+              match: ColourMatch, chunk: int, report: OnProgress) -> Iterator[Tensor]:
+    """Decoded frames (3, H, W) with the input's colours, one by one."""
+    parts = chunks(len(clip), chunk)
+    if match.needs_first_pass:
+        for part in parts:
+            match.observe(*_decode_part(models, clip, Z_0, flow, references, strength, part))
+    for part in parts:
+        frames = match.apply(*_decode_part(models, clip, Z_0, flow, references, strength, part))
+        report("decode", part.stop, len(clip))
+        yield from frames
+
+
+def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference],
+                 strength: float, part: slice) -> tuple[Tensor, Tensor]:
+    around = slice(max(0, part.start - HALO), min(len(clip), part.stop + HALO))
+    mine = slice(part.start - around.start, part.stop - around.start)
+    up = clip.up(around, models.device)
+    (decoder,) = models.ready("decoder", work=_work("decoder", part.stop - part.start, up))
+    inputs = _inputs(models, clip, up, flow, references, strength, around, mine)
+    return decoder(Z_0[0, part].to(models.device), inputs).float(), up[mine]
+
+
+def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
+            around: slice, mine: slice) -> DecoderInputs:
+    """What the detail decoder sees; of several references the sum, each with its share."""
+    rows = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
+    if not references:
+        return decoder_inputs(up.unsqueeze(0), frames=mine, **rows)
+    parts = [
+        decoder_inputs(up.unsqueeze(0), frames=mine, reference=reference.image.unsqueeze(0).to(up), strength=strength,
+                       key=clip.up_at(reference.key, models.device), valid=share.unsqueeze(0),
+                       to_key=flow.to_key[reference.key][around].unsqueeze(0), **rows)
+        for reference, share in zip(references, shares(references, flow, around), strict=True)
+    ]
+    first = parts[0]
+    for other in parts[1:]:
+        first = replace(first, detail=first.detail + other.detail, valid=first.valid + other.valid, key=first.key + other.key)
+    return first
+
+
+BYTES_PER_PIXEL = {"vae": 200, "decoder": 400}  # activations at the widest layer, float32
+
+
+def _work(network: str, frames: int, like: Tensor) -> int:
+    """Bytes that a network's activations take for `frames` frames of the size of `like` (..., H, W)."""
+    return BYTES_PER_PIXEL[network] * frames * like.shape[-2] * like.shape[-1]
