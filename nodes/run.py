@@ -1,0 +1,187 @@
+"""What a long-running node needs: progress with previews, Interrupt, smaller steps when memory runs out, clear errors."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..genve_core.diffuser.windows import WindowConfig
+from ..genve_core.errors import InputError
+from ..genve_core.video_codec import TilingConfig
+from .compat import is_oom
+
+log = logging.getLogger("GenVE")
+P, R = ParamSpec("P"), TypeVar("R")
+Part = Literal["window", "tile", "chunk"]
+
+STEPS = 1000  # of a progress bar
+PREVIEW_SIDE = 512  # px
+PREVIEW_SECONDS = 0.3  # between two previews
+
+
+def explained(execute: Callable[P, R]) -> Callable[P, R]:
+    """Decorator for `execute`: a mistake in what the user gave is shown on the node by its message alone.
+
+    `@classmethod` stands above it.
+    """
+
+    @functools.wraps(execute)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return execute(*args, **kwargs)
+        except InputError as error:
+            message = str(error)
+        # a builtin error: its name is shown too, and ours would carry the pack's whole path
+        raise ValueError(message) from None
+
+    return wrapped
+
+
+class Progress:
+    """A node's progress bar: an `OnProgress` for genve_core that also stops the node on Interrupt.
+
+    shares: stage -> its share of the work, in the order of work; stages not named count nothing.
+    preview: (stage, done) -> frame (3, h, w) in [-1, 1] to show, or None; asked only when a preview is due.
+    `with_frame` shows a frame that the node has at hand.
+    """
+
+    def __init__(self, shares: dict[str, float], preview: Callable[[str, int], Tensor | None] | None = None):
+        import comfy.utils
+
+        self.shares, self.preview = shares, preview
+        self.bar = comfy.utils.ProgressBar(STEPS)
+        self.shown = 0.0
+        self.value = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` frames of a stage. Raises the host's InterruptProcessingException after Interrupt."""
+        whole = sum(self.shares.values()) or 1.0
+        before = 0.0
+        for name, share in self.shares.items():
+            if name == stage:
+                self.value = round(STEPS * (before + share * done / max(total, 1)) / whole)
+                break
+            before += share
+        frame = self.preview(stage, done) if self.preview is not None and self._due() else None
+        self._update(frame)
+
+    def with_frame(self, frame: Tensor) -> None:
+        """Show a frame (3, h, w) in [-1, 1] that was just made."""
+        self._update(frame if self._due() else None)
+
+    def _due(self) -> bool:
+        return time.monotonic() - self.shown >= PREVIEW_SECONDS
+
+    def _update(self, frame: Tensor | None) -> None:
+        import comfy.model_management as management
+
+        management.throw_exception_if_processing_interrupted()
+        shown = None
+        if frame is not None:
+            shown = ("JPEG", _thumbnail(frame), PREVIEW_SIDE)
+            self.shown = time.monotonic()
+        self.bar.update_absolute(self.value, STEPS, shown)
+
+
+def _thumbnail(frame: Tensor) -> Any:
+    """A PIL image of a frame (3, h, w) in [-1, 1], made small on its device."""
+    from PIL import Image
+
+    h, w = frame.shape[-2:]
+    factor = min(1.0, PREVIEW_SIDE / max(h, w))
+    size = (max(1, round(h * factor)), max(1, round(w * factor)))
+    small = F.interpolate(frame.unsqueeze(0).float(), size=size, mode="area")[0]
+    return Image.fromarray(((small.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is computed at once."""
+
+    window: WindowConfig = field(default_factory=WindowConfig)
+    tiling: TilingConfig = field(default_factory=TilingConfig)
+    chunk: int = 4  # frames encoded or decoded together
+
+    def halved(self, part: Part) -> Sizes | None:
+        """The same with half the window, tile or chunk; None if that would be too small."""
+        if part == "window":
+            length = self.window.length // 2
+            smaller = WindowConfig(length, min(self.window.overlap, length // 4)) if length >= 4 else None
+            return smaller and replace(self, window=smaller)
+        if part == "tile":
+            tile = self.tiling.tile // 2
+            if tile < 256:
+                return None
+            return replace(self, tiling=replace(self.tiling, tile=tile, overlap=min(self.tiling.overlap, tile // 4)))
+        return replace(self, chunk=self.chunk // 2) if self.chunk >= 2 else None
+
+    def __str__(self) -> str:
+        return f"windows of {self.window.length} frames, tiles of {self.tiling.tile} px, {self.chunk} frames at once"
+
+
+def retrying_smaller(work: Callable[[Sizes], R], sizes: Sizes = Sizes(),
+                     parts: tuple[Part, ...] = ("window", "tile", "chunk")) -> tuple[R, tuple[str, ...]]:
+    """Run `work(sizes)`; when memory runs out, again with the next of `parts` halved, until none can be.
+
+    work: does all of its computing before it returns (no generator).   parts: those that change its memory.
+    Returns its result, and one note per retry for the user (see
+    `text_ui`). Interrupt and all other errors pass.
+    """
+    notes: list[str] = []
+    while True:
+        try:
+            return work(sizes), tuple(notes)
+        except Exception as error:
+            smaller = _next_smaller(sizes, parts, len(notes)) if is_oom(error) else None
+            if smaller is None:
+                raise
+        # outside of the except block: the error held every tensor of the failed attempt
+        _free_memory()
+        sizes = smaller
+        notes.append(f"Memory ran out; tried again with {sizes}.")
+        log.warning("[GenVE] %s", notes[-1])
+
+
+def _next_smaller(sizes: Sizes, parts: tuple[Part, ...], attempt: int) -> Sizes | None:
+    turn = attempt % len(parts)
+    for part in (*parts[turn:], *parts[:turn]):
+        if (smaller := sizes.halved(part)) is not None:
+            return smaller
+    return None
+
+
+def _free_memory() -> None:
+    import comfy.model_management as management
+
+    management.soft_empty_cache()
+
+
+def text_ui(*notes: str) -> dict[str, list[str]] | None:
+    """For `io.NodeOutput(..., ui=text_ui(*notes))`: sentences shown on the node now, and kept in the history.
+
+    None if there are none.
+    """
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    if notes and server is not None and hasattr(server, "send_progress_text"):
+        from comfy_execution.utils import get_executing_context
+
+        context = get_executing_context()
+        if context is not None:
+            server.send_progress_text("\n".join(notes), context.node_id, server.client_id)
+    return {"text": list(notes)} if notes else None
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """A result as the host wants it on a wire: float32, on its device for intermediates."""
+    import comfy.model_management as management
+
+    return tensor.to(management.intermediate_device(), torch.float32)
