@@ -15,8 +15,10 @@ from ..noise_schedule import NoiseSchedule
 AlignmentNoise = Literal["same", "literal"]
 
 
-def gamma(t: int, timesteps: int = 1000, gamma_max: float = 0.5) -> float:
+def gamma(t: float, timesteps: float = 1000, gamma_max: float = 0.5) -> float:
     """Weight of the original frame at time t: half a cosine wave, `gamma_max` at t = T, 0 at t = 0 and below.
+
+    t, timesteps: the time and T in one unit: a model's integer timesteps, or a share of its range and 1.
 
     The paper says "a cosine function on t, decreasing from 0.5 to 0"; that it is half a wave is our reading.
     """
@@ -41,10 +43,7 @@ def align(
         on the schedule, and Eq. 3 becomes a blend of the clean estimate with z.
     Raises InputError if `gamma_max` is not in [0, 1] or `noise` is unknown.
     """
-    if not 0 <= gamma_max <= 1:
-        raise InputError(f"gamma_max must be in [0, 1], got {gamma_max}")
-    if noise not in get_args(AlignmentNoise):
-        raise InputError(f"alignment noise must be one of {get_args(AlignmentNoise)}, got {noise!r}")
+    check_alignment(gamma_max, noise)
 
     def refine(x_s: Tensor, clean: Tensor, predicted_noise: Tensor, t: int, s: int) -> Tensor:
         g = gamma(s, schedule.config.timesteps, gamma_max)
@@ -57,3 +56,11 @@ def align(
         return ((1 - g) * x_s.float() + g * original.float()).to(x_s.dtype)
 
     return refine
+
+
+def check_alignment(gamma_max: float, noise: str) -> None:
+    """Raises InputError if `gamma_max` is not in [0, 1] or `noise` is unknown."""
+    if not 0 <= gamma_max <= 1:
+        raise InputError(f"gamma_max must be in [0, 1], got {gamma_max}")
+    if noise not in get_args(AlignmentNoise):
+        raise InputError(f"alignment noise must be one of {get_args(AlignmentNoise)}, got {noise!r}")
