@@ -62,9 +62,13 @@ def _decoder(config: dict[str, Any]) -> nn.Module:
 
 
 def _flow(config: dict[str, Any]) -> nn.Module:
-    from .conditioning.raft import build_raft
+    if "architecture" in config:
+        from .conditioning.raft import build_raft
 
-    return build_raft(**config)
+        return build_raft(**config)
+    from .conditioning.refine import FlowRefiner
+
+    return FlowRefiner(**config)
 
 
 BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {

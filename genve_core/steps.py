@@ -19,7 +19,7 @@ from .conditioning.flow import FlowConfig, flow_estimator, key_frame_flow, neigh
 from .conditioning.noise import augment_conditions
 from .conditioning.temporal import shares
 from .controller import VideoController
-from .decoder.detail_decoder import NEIGHBOURS, DecoderInputs
+from .decoder.detail_decoder import DecoderInputs, DetailDecoder
 from .decoder.inputs import decoder_inputs
 from .decoder.steady import steadied
 from .diffuser.sampler import sample
@@ -33,7 +33,6 @@ from .vae import MiniVAE
 from .video_codec import TilingConfig, crop, encode, pad_to_multiple
 
 OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
-HALO = max(NEIGHBOURS)  # frames that the decoder looks beyond those it decodes
 CHUNK = 4  # frames encoded or decoded together
 
 
@@ -66,7 +65,7 @@ def find_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfi
     to_key: dict[int, list[Tensor]] = {key: [] for key in keys}
     valid: dict[int, list[Tensor]] = {key: [] for key in keys}
     with models.computing():
-        module = models.ready("flow")[0] if config.estimator == "raft" and "flow" in models.bundle.components else None
+        module = models.ready("flow")[0] if config.estimator != "dis" and "flow" in models.bundle.components else None
         estimate = flow_estimator(config, module)
         key_frames = {key: reduce_frames(clip.up_at(key, models.device), config)[0] for key in keys}
         for part in chunks(len(clip), chunk):
@@ -88,20 +87,24 @@ def find_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfi
 
 
 def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int = 0, start: int | None = None,
-                  steps: int | None = None, gamma_max: float = 0.5, noise: AlignmentNoise = "same") -> Reference:
+                  steps: int | None = None, gamma_max: float = 0.5, noise: AlignmentNoise = "same",
+                  report: OnProgress = silent) -> Reference:
     """Section 3.2: the key frame through the image diffuser, pulled back to itself by Eq. 3.
 
     start: T0, and steps: None takes the bundle's.   gamma_max, noise: see `semantic_alignment.align`.
     """
     defaults = models.defaults
+    steps = steps or defaults.image_steps
     with models.computing():
         image_diffuser, decoder = models.ready("image", "decoder", work=_work("decoder", 1, clip.up_at(key, models.device)))
         y = make_reference(image_diffuser, Z[:, key].to(models.device), models.schedule,
                            start=defaults.image_start if start is None else start,
-                           steps=steps or defaults.image_steps, gamma_max=gamma_max, noise=noise, seed=seed)
+                           steps=steps, gamma_max=gamma_max, noise=noise, seed=seed,
+                           on_step=lambda i, _: report("reference", i + 1, steps))
         up = clip.up_at(key, models.device)
         still = up.new_zeros(1, 1, 2, 2, 2)
-        image = decoder(y, decoder_inputs(up.unsqueeze(0), still, still)).float().clamp(-1, 1)
+        reach = cast(DetailDecoder, decoder).reach
+        image = decoder(y, decoder_inputs(up.unsqueeze(0), still, still, reach=reach)).float().clamp(-1, 1)
         return Reference(key, image[0], y[0].float(), torch.ones_like(image[0, :1]))
 
 
@@ -144,10 +147,11 @@ def match(models: Models, Z_n: Tensor, Y_n: Tensor | None, n: int, *, strength: 
 
 
 def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int], *, seed: int = 0,
-            window: WindowConfig = WindowConfig(), report: OnProgress = silent) -> Tensor:
+            window: WindowConfig = WindowConfig(), first_frame: int = 0, report: OnProgress = silent) -> Tensor:
     """Section 3.4: Z_T1 -> Z_0 under guidance, (1, f, c, H/8, W/8) float32. Windows are fused in every step.
 
     times: when the network is asked, the first is T1; see `sampler.timesteps`.
+    first_frame: where in its clip Z begins: noise belongs to the frames of the clip.
     """
     total, steps = Z.shape[1], len(times)
     spans = windows(total, window)
@@ -170,60 +174,68 @@ def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int],
             # at one t the clean estimate is linear in the output: fusing outputs is fusing estimates
             return fuse(parts, spans, weights, total)
 
-        noise = frame_noise(Z.shape[2:], range(total), seed, "sample").to(Z)
+        noise = frame_noise(Z.shape[2:], range(first_frame, first_frame + total), seed, "sample").to(Z)
         return sample(model, models.schedule.add_noise(Z, noise.unsqueeze(0), times[0]), models.schedule, times)
 
 
 def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference] = (), *,
                 strength: float = 1.0, colour: ColourConfig = ColourConfig(), steadiness: float = 1.0,
-                flow_config: FlowConfig = FlowConfig(), chunk: int = CHUNK, report: OnProgress = silent) -> Iterator[Tensor]:
+                flow_config: FlowConfig = FlowConfig(), frames: range | None = None, chunk: int = CHUNK,
+                report: OnProgress = silent) -> Iterator[Tensor]:
     """Finished frames, one by one: (3, h, w) in [-1, 1] at the clip's size, on the CPU, with the input's colours.
 
     strength: how much of the references' detail is let in; 0 is exactly as without any.
     steadiness: weight of each neighbour in the final fusion along the motion.
+    frames: only these, in a row; None = all. Of Z_0 these and the frame before and after them must be finished.
     """
+    wanted = range(len(clip)) if frames is None else frames
+    # that fusion looks at one neighbour on each side
+    span = range(max(0, wanted.start - 1), min(len(clip), wanted.stop + 1))
     used = references if strength > 0 else ()
-    decoded = _coloured(models, clip, Z_0, flow, used, strength, ColourMatch(colour), chunk, report)
-    finished = steadied(decoded, flow.forward, flow.backward, steadiness, flow_config)
-    for _ in range(len(clip)):
+    decoded = _coloured(models, clip, Z_0, flow, used, strength, ColourMatch(colour), span, chunk, report)
+    rows = slice(span.start, span.stop)
+    finished = steadied(decoded, flow.forward[rows], flow.backward[rows], steadiness, flow_config)
+    for i in span:
         with models.computing():
             frame = crop(next(finished), clip.size).clamp(-1, 1).cpu()
-        yield frame
+        if i in wanted:
+            yield frame
 
 
 def _coloured(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
-              match: ColourMatch, chunk: int, report: OnProgress) -> Iterator[Tensor]:
-    """Decoded frames (3, H, W) with the input's colours, one by one."""
-    parts = chunks(len(clip), chunk)
+              match: ColourMatch, span: range, chunk: int, report: OnProgress) -> Iterator[Tensor]:
+    """Decoded frames (3, H, W) of `span` with the input's colours, one by one."""
+    parts = [slice(span.start + part.start, span.start + part.stop) for part in chunks(len(span), chunk)]
     if match.needs_first_pass:
         for part in parts:
             match.observe(*_decode_part(models, clip, Z_0, flow, references, strength, part))
     for part in parts:
         frames = match.apply(*_decode_part(models, clip, Z_0, flow, references, strength, part))
-        report("decode", part.stop, len(clip))
+        report("decode", part.stop - span.start, len(span))
         yield from frames
 
 
 def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference],
                  strength: float, part: slice) -> tuple[Tensor, Tensor]:
-    around = slice(max(0, part.start - HALO), min(len(clip), part.stop + HALO))
+    reach = cast(DetailDecoder, models.build("decoder")).reach
+    around = slice(max(0, part.start - reach), min(len(clip), part.stop + reach))
     mine = slice(part.start - around.start, part.stop - around.start)
     up = clip.up(around, models.device)
     (decoder,) = models.ready("decoder", work=_work("decoder", part.stop - part.start, up))
-    inputs = _inputs(models, clip, up, flow, references, strength, around, mine)
+    inputs = _inputs(models, clip, up, flow, references, strength, around, mine, reach)
     return decoder(Z_0[0, part].to(models.device), inputs).float(), up[mine]
 
 
 def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
-            around: slice, mine: slice) -> DecoderInputs:
+            around: slice, mine: slice, reach: int) -> DecoderInputs:
     """What the detail decoder sees; of several references the sum, each with its share."""
     rows = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
     if not references:
-        return decoder_inputs(up.unsqueeze(0), frames=mine, **rows)
+        return decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, **rows)
     parts = [
-        decoder_inputs(up.unsqueeze(0), frames=mine, reference=reference.image.unsqueeze(0).to(up), strength=strength,
-                       key=clip.up_at(reference.key, models.device), valid=share.unsqueeze(0),
-                       to_key=flow.to_key[reference.key][around].unsqueeze(0), **rows)
+        decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, strength=strength,
+                       reference=reference.image.unsqueeze(0).to(up), key=clip.up_at(reference.key, models.device),
+                       valid=share.unsqueeze(0), to_key=flow.to_key[reference.key][around].unsqueeze(0), **rows)
         for reference, share in zip(references, shares(references, flow, around), strict=True)
     ]
     first = parts[0]

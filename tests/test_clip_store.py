@@ -8,6 +8,7 @@ from genve_core.errors import InputError
 from genve_core.training.clip_store import (
     CLIP_FRAMES,
     FLOW_GRID,
+    FLOWS,
     ClipConfig,
     ClipStore,
     make_record,
@@ -47,9 +48,9 @@ def stored_clip(scale: int = 4) -> dict[str, torch.Tensor]:
     grid = SIDE // FLOW_GRID
     frames, poor = ((1 + CLIP_FRAMES, 3, s, s) for s in (SIDE, SIDE // scale))
     record = {"hq": torch.randint(0, 256, frames, generator=g).to(torch.uint8),
-              "lq": torch.randint(0, 256, poor, generator=g).to(torch.uint8),
-              "valid": torch.full((CLIP_FRAMES, 1, grid, grid), 255, dtype=torch.uint8)}
-    for name in ("to_key", "forward", "backward"):
+              "lq": torch.randint(0, 256, poor, generator=g).to(torch.uint8)}
+    record |= {name: torch.full((CLIP_FRAMES, 1, grid, grid), 255, dtype=torch.uint8) for name in ("valid", "true_valid")}
+    for name in FLOWS:
         record[name] = torch.randn((CLIP_FRAMES, 2, grid, grid), generator=g).half() * 0.2
     return record
 
@@ -65,9 +66,9 @@ def test_a_record_has_the_fields_that_training_reads(scale):
     config = ClipConfig(size=64, reach=10, scales=(scale,), scale_shares=(1.0,))
     record = make_record(moving_frames(10), config, np.random.default_rng(1))
     wanted = {"hq": (9, 3, 64, 64), "lq": (9, 3, 64 // scale, 64 // scale), "valid": (8, 1, 16, 16),
-              "to_key": (8, 2, 16, 16), "forward": (8, 2, 16, 16), "backward": (8, 2, 16, 16)}
+              "true_valid": (8, 1, 16, 16), **dict.fromkeys(FLOWS, (8, 2, 16, 16))}
     assert {name: tuple(tensor.shape) for name, tensor in record.items()} == wanted
-    assert {n for n, t in record.items() if t.dtype == torch.uint8} == {"hq", "lq", "valid"}
+    assert {n for n, t in record.items() if t.dtype == torch.uint8} == {"hq", "lq", "valid", "true_valid"}
     assert all(t.dtype == torch.float16 for n, t in record.items() if t.dtype != torch.uint8)
 
 
@@ -79,10 +80,11 @@ def test_a_record_holds_the_motion_of_the_clip_in_pixels_of_the_flow_grid():
     index = [next(i for i in range(10) if torch.equal(video[i], frame)) for frame in record["hq"]]
     key, row = index[0], index[1:]
     assert row == list(range(row[0], row[0] + CLIP_FRAMES)), "the frames are not in a row"
-    dx = record["to_key"][:, 0, 4:-4, 6:-6].float().mean((1, 2))
-    assert dx.tolist() == pytest.approx([2 * (key - i) / FLOW_GRID for i in row], abs=0.25)
-    assert record["forward"][:-1, 0, 4:-4, 4:-4].float().mean().item() == pytest.approx(0.5, abs=0.1)
-    assert record["backward"][1:, 0, 4:-4, 4:-4].float().mean().item() == pytest.approx(-0.5, abs=0.1)
+    for kind in ("", "true_"):
+        dx = record[f"{kind}to_key"][:, 0, 4:-4, 6:-6].float().mean((1, 2))
+        assert dx.tolist() == pytest.approx([2 * (key - i) / FLOW_GRID for i in row], abs=0.25)
+        assert record[f"{kind}forward"][:-1, 0, 4:-4, 4:-4].float().mean().item() == pytest.approx(0.5, abs=0.1)
+        assert record[f"{kind}backward"][1:, 0, 4:-4, 4:-4].float().mean().item() == pytest.approx(-0.5, abs=0.1)
 
 
 def test_a_crop_is_a_slice_of_the_clip(store):
@@ -90,14 +92,14 @@ def test_a_crop_is_a_slice_of_the_clip(store):
     crop = store.crop(Draws([0, 3, 5, 2]), 32, 4)  # clip 0, y = 12, x = 20, from frame 2 of the row
     pick, row = [0, 3, 4, 5, 6], slice(2, 6)
     assert torch.allclose(crop["hq"], record["hq"][pick][..., 12:44, 20:52].float() / 127.5 - 1)
-    for name in ("to_key", "forward", "backward"):
+    for name in FLOWS:
         wanted = record[name][row][..., 3:11, 5:13].float()
-        if name != "to_key":
-            wanted[-1 if name == "forward" else 0] = 0  # no neighbour beyond the crop
+        if not name.endswith("to_key"):
+            wanted[-1 if name.endswith("forward") else 0] = 0  # no neighbour beyond the crop
         assert torch.equal(crop[name], wanted), name
     assert {n: tuple(t.shape) for n, t in crop.items()} == {
-        "hq": (5, 3, 32, 32), "up": (5, 3, 32, 32), "to_key": (4, 2, 8, 8), "forward": (4, 2, 8, 8),
-        "backward": (4, 2, 8, 8), "valid": (4, 1, 8, 8)}
+        "hq": (5, 3, 32, 32), "up": (5, 3, 32, 32), "valid": (4, 1, 8, 8), "true_valid": (4, 1, 8, 8),
+        **dict.fromkeys(FLOWS, (4, 2, 8, 8))}
 
 
 @pytest.mark.parametrize("scale", [4, 2, 1])
@@ -115,9 +117,9 @@ def test_the_up_sampled_crop_is_the_crop_of_the_up_sampled_clip(scale, y, x, tmp
 def test_a_mirrored_crop_mirrors_pictures_and_horizontal_motion(store):
     plain = store.crop(Draws([0, 1, 2, 3]), 64, 5)
     mirrored = store.crop(Draws([0, 1, 2, 3], mirror=True), 64, 5)
-    for name in ("hq", "up", "valid"):
+    for name in ("hq", "up", "valid", "true_valid"):
         assert torch.equal(mirrored[name], plain[name].flip(-1)), name
-    for name in ("to_key", "forward", "backward"):
+    for name in FLOWS:
         assert torch.equal(mirrored[name][:, 0], -plain[name][:, 0].flip(-1)), f"dx of {name}"
         assert torch.equal(mirrored[name][:, 1], plain[name][:, 1].flip(-1)), f"dy of {name}"
 

@@ -1,6 +1,6 @@
 import torch
 
-from genve_core.decoder.detail_decoder import NEIGHBOURS, DetailDecoder
+from genve_core.decoder.detail_decoder import DetailDecoder
 from genve_core.decoder.inputs import aligned_neighbours, decoder_inputs
 
 
@@ -31,14 +31,14 @@ def test_untrained_and_without_a_reference_it_returns_the_upsampled_frames():
 
 def test_neighbours_moved_by_their_known_motion_equal_the_frame():
     half = row(5, 12, 20)
-    near = aligned_neighbours(half, *flows(5, 12, 20, 2.0))
-    assert near.shape == (1, 5, 3 * len(NEIGHBOURS), 12, 20)
+    near = aligned_neighbours(half, *flows(5, 12, 20, 2.0), reach=2)
+    assert near.shape == (1, 5, 12, 12, 20)
     assert near[:, 2, ..., 5:15].abs().max() < 1e-5  # away from the borders nothing is left
 
 
 def test_beyond_the_ends_of_a_row_the_last_frame_repeats():
     half = row(3, 12, 20)
-    near = aligned_neighbours(half, *flows(3, 12, 20, 2.0)).unflatten(2, (len(NEIGHBOURS), 3))
+    near = aligned_neighbours(half, *flows(3, 12, 20, 2.0), reach=2).unflatten(2, (4, 3))
     assert near[0, 0, :2].abs().max() < 1e-5  # the first frame has no past: it sees itself
     assert torch.allclose(near[0, 1, 3, :, :, 5:15], near[0, 1, 2, :, :, 5:15], atol=1e-5)
 

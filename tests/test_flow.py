@@ -122,12 +122,12 @@ def test_neighbours_have_opposite_flow_and_the_ends_none():
 
 def test_the_estimator_is_chosen_by_the_config():
     assert flow_estimator(FlowConfig()) is dis_flow
-    with pytest.raises(InputError, match=r"raft has no weights: .* train it with `genve train flow`, or use .* dis"):
+    with pytest.raises(InputError, match=r"raft has no weights: .* train it with `genve train flow`, or use .* auto"):
         flow_estimator(FlowConfig(estimator="raft"))
 
 
 def test_wrong_settings_are_refused():
     with pytest.raises(InputError, match="flow reduce must be 1 or more, got 0"):
         FlowConfig(reduce=0)
-    with pytest.raises(InputError, match="flow estimator must be 'dis' or 'raft', got 'farneback'"):
+    with pytest.raises(InputError, match="flow estimator must be 'auto', 'dis' or 'raft', got 'farneback'"):
         FlowConfig(estimator="farneback")  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 class FlowConfig:
     """How motion is estimated."""
 
-    estimator: Literal["dis", "raft"] = "dis"
+    estimator: Literal["auto", "dis", "raft"] = "auto"  # auto: what the bundle carries, DIS where it carries none
     reduce: int = 2  # frames are area-reduced by this factor before estimation
     # forward-backward check: |f+b|^2 < relative (|f|^2+|b|^2) + absolute, in squared pixels of the full-size frame.
     # Four times the usual 0.01 and 0.5: flow between poor frames is noisy, and the decoder weighs what passes.
@@ -37,8 +37,8 @@ class FlowConfig:
     absolute_tolerance: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.estimator not in ("dis", "raft"):
-            raise InputError(f"flow estimator must be 'dis' or 'raft', got {self.estimator!r}")
+        if self.estimator not in ("auto", "dis", "raft"):
+            raise InputError(f"flow estimator must be 'auto', 'dis' or 'raft', got {self.estimator!r}")
         if self.reduce < 1:
             raise InputError(f"flow reduce must be 1 or more, got {self.reduce}")
 
@@ -70,15 +70,19 @@ def dis_flow(a: Tensor, b: Tensor) -> Tensor:
 
 
 def flow_estimator(config: FlowConfig, module: nn.Module | None = None) -> FlowEstimator:
-    """The estimator that `config` names; `module` is RAFT with its weights (a bundle's `flow`, or `load_raft`).
+    """The estimator that `config` names; `module` is a bundle's component `flow` with its weights, or RAFT (`load_raft`).
 
     Raises InputError if RAFT is asked for without weights.
     """
-    if config.estimator == "dis":
+    if config.estimator == "dis" or (config.estimator == "auto" and module is None):
         return dis_flow
-    if module is None:
-        raise InputError("the flow estimator raft has no weights: this bundle has no component flow; "
-                         "train it with `genve train flow`, or use the estimator dis")
+    from .refine import FlowRefiner, RefinedFlow
+
+    if config.estimator == "auto" and isinstance(module, FlowRefiner):
+        return RefinedFlow(module)
+    if module is None or isinstance(module, FlowRefiner):
+        raise InputError("the flow estimator raft has no weights: this bundle has no RAFT as its component flow; "
+                         "train it with `genve train flow`, or use the estimator auto")
     from .raft import raft_flow
 
     return raft_flow(module)
@@ -104,8 +108,12 @@ def flow_with_validity(a: Tensor, b: Tensor, config: FlowConfig, estimate: FlowE
     """Flow a -> b and its validity, both on the reduced grid.
 
     a, b: (n, 3, h, w) in [-1, 1], up-sampled frames already reduced by `reduce_frames`.
-    Returns flow (n, 2, h, w) in pixels of that grid and valid (n, 1, h, w), 0 or 1.
+    Returns flow (n, 2, h, w) in pixels of that grid and valid (n, 1, h, w) in [0, 1]: an estimator that judges itself
+    (`with_validity`) says so, any other is held against the flow b -> a.
     """
+    judged = getattr(estimate, "with_validity", None)
+    if judged is not None:
+        return judged(a, b)
     both = estimate(torch.cat([a, b]), torch.cat([b, a]))
     a_to_b, b_to_a = both.split(len(a))
     return a_to_b, consistent(a_to_b, b_to_a, config)
@@ -117,7 +125,7 @@ def key_frame_flow(
     """Flow of every frame to the key frame, estimated directly, so that no drift adds up.
 
     frames: (f, 3, h, w) and key: (3, h, w), both reduced.   skip: positions of the key frame itself.
-    Returns flow (f, 2, h, w) frame -> key frame, valid (f, 1, h, w); zero flow and 1 at `skip`.
+    Returns flow (f, 2, h, w) frame -> key frame, valid (f, 1, h, w) in [0, 1]; zero flow and 1 at `skip`.
     """
     flow, valid = flow_with_validity(frames, key.expand_as(frames), config, estimate)
     for i in skip:

@@ -17,9 +17,13 @@ from torch import Tensor
 
 from ..blocks import down, stack, up, zeroed
 
-NEIGHBOURS = (-2, -1, 1, 2)  # frames next to the one being decoded, aligned to it
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
 RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
+
+
+def neighbours(reach: int) -> tuple[int, ...]:
+    """Offsets of the frames next to the one being decoded, aligned to it: `reach` before and `reach` after."""
+    return (*range(-reach, 0), *range(1, reach + 1))
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class DecoderInputs:
     detail: Tensor  # (n, 3, h, w) warped reference minus `up`, zero where invalid
     valid: Tensor  # (n, 1, h/2, w/2) in [0, 1], 0 where the reference has nothing to say
     key: Tensor  # (n, 3, h/2, w/2) warped poor key frame minus `up`, zero where invalid
-    near: Tensor  # (n, 3 * len(NEIGHBOURS), h/2, w/2) aligned neighbours minus `up`
+    near: Tensor  # (n, 3 * 2 * reach, h/2, w/2) aligned neighbours minus `up`
 
     def __getitem__(self, index: slice) -> DecoderInputs:
         return DecoderInputs(self.up[index], self.detail[index], self.valid[index], self.key[index], self.near[index])
@@ -42,15 +46,16 @@ class DetailDecoder(ModelMixin, ConfigMixin):
     result = up + trust * detail + residual: how far the warped reference is believed is decided pixel by pixel.
 
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
-    at 1/4, and at 1/8.   latent_channels: of the VAE.
+    at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
     """
 
     @register_to_config
     def __init__(self, latent_channels: int = 16, channels: tuple[int, ...] = (32, 64, 128),
-                 depth: tuple[int, ...] = (1, 2, 2, 4, 4)):
+                 depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2):
         super().__init__()
+        self.reach = reach
         a, b, c = channels
-        seen = 12 + 12 + 1 + 3 + 3 * len(NEIGHBOURS)
+        seen = 12 + 12 + 1 + 3 + 3 * 2 * reach
         self.head = nn.Conv2d(seen, a, 3, padding=1)
         self.half_in, self.to_quarter = stack(a, depth[0], norm=True), down(a, b)
         self.quarter_in, self.to_eighth = stack(b, depth[2], norm=True), down(b, c)

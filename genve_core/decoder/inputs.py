@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..conditioning.warp import compose, resize_flow, warp
-from .detail_decoder import NEIGHBOURS, DecoderInputs
+from .detail_decoder import DecoderInputs, neighbours
 
 
 def halve(frames: Tensor) -> Tensor:
@@ -15,17 +15,17 @@ def halve(frames: Tensor) -> Tensor:
     return F.avg_pool2d(frames, 2)
 
 
-def aligned_neighbours(half: Tensor, forward: Tensor, backward: Tensor) -> Tensor:
+def aligned_neighbours(half: Tensor, forward: Tensor, backward: Tensor, reach: int) -> Tensor:
     """Bring the frames around each frame onto its grid.
 
     half: (b, f, 3, h, w), poor frames in a row.   forward, backward: (b, f, 2, h, w), flow to the next and to the
     previous frame in pixels of that grid, zero at the ends of the row.
-    Returns (b, f, 3 * len(NEIGHBOURS), h, w): neighbour minus frame. Beyond the ends the last frame repeats.
+    Returns (b, f, 3 * 2 * reach, h, w): neighbour minus frame. Beyond the ends the last frame repeats.
     """
     f = half.shape[1]
     here = torch.arange(f, device=half.device)
     parts = []
-    for offset in NEIGHBOURS:
+    for offset in neighbours(reach):
         flow = forward if offset > 0 else backward
         step = 1 if offset > 0 else -1
         path = flow
@@ -47,6 +47,7 @@ def decoder_inputs(
     to_key: Tensor | None = None,
     valid: Tensor | None = None,
     strength: float = 1.0,
+    reach: int = 2,
     frames: slice = slice(None),
 ) -> DecoderInputs:
     """Gather the decoder's inputs for `frames` of each row; frames and batch are folded together.
@@ -55,6 +56,7 @@ def decoder_inputs(
     reference, key: (b, 3, h, w), the reference and the poor key frame; None = no reference.
     to_key: (b, f, 2, hf, wf), frame -> key frame.   valid: (b, f, 1, hf, wf) in [0, 1].
     strength: how much of the reference's detail is let in; 0 gives exactly what no reference gives.
+    reach: of the decoder (`DetailDecoder.reach`).
     """
     b, f, _, h, w = up.shape
     half_size = (h // 2, w // 2)
@@ -63,7 +65,7 @@ def decoder_inputs(
         return resize_flow(flow.flatten(0, 1), half_size).unflatten(0, (b, f))
 
     half = halve(up.flatten(0, 1)).unflatten(0, (b, f))
-    near = aligned_neighbours(half, on_half(forward), on_half(backward))[:, frames].flatten(0, 1)
+    near = aligned_neighbours(half, on_half(forward), on_half(backward), reach)[:, frames].flatten(0, 1)
     chosen, chosen_half = up[:, frames].flatten(0, 1), half[:, frames].flatten(0, 1)
     if reference is None or strength == 0:
         empty = torch.zeros_like(chosen_half[:, :1])

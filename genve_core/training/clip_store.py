@@ -27,6 +27,7 @@ from .sources import camera_clip, find_sources, video_clips
 
 CLIP_FRAMES = 8
 FLOW_GRID = 4  # flow is stored at 1 / 4 of the frame
+FLOWS = ("to_key", "forward", "backward", "true_to_key", "true_forward", "true_backward")
 
 
 @dataclass(frozen=True)
@@ -186,12 +187,14 @@ class ClipStore:
         else:
             out["up"] = self._up(record["lq"][pick], scale, y, x, size, side)
         g, s = FLOW_GRID, size // FLOW_GRID
-        for name in ("to_key", "forward", "backward", "valid"):
+        for name in (*FLOWS, "valid", "true_valid"):
             out[name] = record[name][row][..., y // g : y // g + s, x // g : x // g + s].float()
         out["hq"] = out["hq"].float() / 127.5 - 1
-        out["valid"] = out["valid"] / 255 * inside(out["to_key"], margin=0.25)  # the key frame was cropped too
-        out["forward"][-1] = 0  # the row ends here: no next frame
-        out["backward"][0] = 0
+        for name in ("", "true_"):
+            # the key frame was cropped too
+            out[f"{name}valid"] = out[f"{name}valid"] / 255 * inside(out[f"{name}to_key"], margin=0.25)
+            out[f"{name}forward"][-1] = 0  # the row ends here: no next frame
+            out[f"{name}backward"][0] = 0
         return self._mirror(out) if rng.random() < 0.5 else out
 
     @staticmethod
@@ -207,6 +210,6 @@ class ClipStore:
     @staticmethod
     def _mirror(crop: dict[str, Tensor]) -> dict[str, Tensor]:
         out = {name: tensor.flip(-1) for name, tensor in crop.items()}
-        for name in ("to_key", "forward", "backward"):
+        for name in FLOWS:
             out[name] = out[name] * torch.tensor([-1.0, 1.0], device=out[name].device).view(1, 2, 1, 1)
         return out

@@ -20,7 +20,6 @@ from ...controller import LCAConfig, VideoController
 from ...diffuser.backbone import MotionDiffuser
 from ...noise_schedule import NoiseSchedule
 from ..clip_store import ClipStore
-from ..losses import restoration_loss
 from ..pictures import grid_picture
 from .decoder import ROW, DecoderConfig, DecoderStage
 from .latents import TimeConfig, draw_times, encode_frames, latent_loss, noisy_state
@@ -91,7 +90,7 @@ class ControllerStage(DecoderStage):
         batch = {**batch, "reference": self.references(self.decoder, batch), "own": torch.zeros_like(batch["own"])}
         in_latents, Z_0, Z, clean = self.guided(batch, batch["reference"])
         result, truth = self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1))
-        in_pixels = restoration_loss(result, truth, edge=self.config.edge, steady=self.config.steady)
+        in_pixels = self.pixel_loss(result, truth)
         with torch.no_grad():
             figures = {"latent": float(in_latents), "pixel": float(in_pixels),
                        "latent_gain": float((Z - clean).square().mean() / (Z_0 - clean).square().mean()),

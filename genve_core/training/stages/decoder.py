@@ -6,13 +6,14 @@ This is the row *decoder alone* of the studies, and the start of stage `controll
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ...decoder.detail_decoder import DetailDecoder
+from ...decoder.detail_decoder import DecoderInputs, DetailDecoder
 from ...decoder.inputs import decoder_inputs
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
@@ -21,7 +22,7 @@ from ..pictures import grid_picture
 from ..references import imperfect
 from .latents import encode_frames
 
-ROW = 6  # frames of a crop: enough for two frames with both neighbours on either side
+ROW = 8  # frames of a crop: enough for two frames with three neighbours on either side
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class DecoderConfig:
     no_reference: float = 0.3  # shares; what is left is the true key frame
     imperfect_reference: float = 0.15
     own_reference: float = 0.2  # made by the decoder itself from the poor key frame
+    reach: int = 3  # neighbours seen on either side
     edge: float = 0.5
     steady: float = 0.5
+    structure: float = 0.0
 
 
 def draw_reference(crop: dict[str, Tensor], config: DecoderConfig, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -54,7 +57,7 @@ class DecoderStage:
 
     def __init__(self, store: ClipStore, config: DecoderConfig, vae: MiniVAE, decoder: DetailDecoder | None = None):
         self.store, self.config, self.vae = store, config, vae
-        self.decoder = decoder or DetailDecoder(vae.latent_channels, config.channels, config.depth)
+        self.decoder = decoder or DetailDecoder(vae.latent_channels, config.channels, config.depth, config.reach)
         self.trained = nn.ModuleDict({"decoder": self.decoder})
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -62,11 +65,19 @@ class DecoderStage:
         start = int(rng.integers(ROW - self.config.frames + 1))
         return {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start)}
 
+    def inputs(self, *args: Tensor, **kwargs: Any) -> DecoderInputs:
+        """`decoder_inputs` for this decoder."""
+        return decoder_inputs(*args, reach=self.decoder.reach, **kwargs)
+
+    def pixel_loss(self, result: Tensor, truth: Tensor) -> Tensor:
+        c = self.config
+        return restoration_loss(result, truth, edge=c.edge, steady=c.steady, structure=c.structure)
+
     @torch.no_grad()
     def own_reference(self, decoder: nn.Module, key: Tensor) -> Tensor:
         """What the decoder makes of poor key frames (b, 3, h, w) alone, as `enhance` does when none is given."""
         still = torch.zeros(len(key), 1, 2, 2, 2, device=key.device)
-        return decoder(encode_frames(self.vae, key), decoder_inputs(key.unsqueeze(1), still, still)).float().clamp(-1, 1)
+        return decoder(encode_frames(self.vae, key), self.inputs(key.unsqueeze(1), still, still)).float().clamp(-1, 1)
 
     def references(self, decoder: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """References (b, 3, h, w) with the self-made ones put in."""
@@ -91,7 +102,7 @@ class DecoderStage:
         for i in range(len(reference)):  # rows start at different frames
             start = int(batch["start"][i])
             use = float(batch["use"][i])
-            parts.append(decoder_inputs(
+            parts.append(self.inputs(
                 batch["up"][i : i + 1, 1:], batch["forward"][i : i + 1], batch["backward"][i : i + 1],
                 reference=reference[i : i + 1], key=batch["up"][i : i + 1, 0], to_key=batch["to_key"][i : i + 1],
                 valid=batch["valid"][i : i + 1], strength=use, frames=slice(start, start + self.config.frames),
@@ -104,7 +115,7 @@ class DecoderStage:
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch = {**batch, "reference": self.references(self.decoder, batch)}
         result, truth = self.restore(self.decoder, batch)
-        loss = restoration_loss(result, truth, edge=self.config.edge, steady=self.config.steady)
+        loss = self.pixel_loss(result, truth)
         return loss, self.figures(result, truth, batch)
 
     @torch.no_grad()
