@@ -87,6 +87,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--data", type=Path, required=True, help="photographs and videos, or for later stages the clips")
     p.add_argument("--out", type=Path, required=True, help="folder for checkpoints, logs, pictures and the bundle")
     p.add_argument("--config", type=Path, help="JSON with the settings that differ from the defaults; see configs/")
+    p.add_argument("--from", dest="start", metavar="NAME|PATH",
+                   help="start from the weights of this bundle: they are copied into --out, and stages go on with them")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     p.set_defaults(run=_train, stopped="stopped by Ctrl-C; what was trained is saved, add --resume to go on")
 
@@ -98,4 +100,8 @@ def _train(args: argparse.Namespace) -> None:
         raise InputError(f'training needs {", ".join(missing)}, not installed; pip install "genve[train]"')
     from .training.run import train
 
-    print(f"{args.stage}: done, in {train(args.stage, args.data, args.out, args.config, args.resume)}")
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    folder = train(args.stage, args.data, args.out, args.config, args.resume, args.start, say)
+    print(f"{args.stage}: done, in {folder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +33,9 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
     p.add_argument("input", type=Path, help="a video file, or a folder of images")
     p.add_argument("-o", "--output", required=True,
                    help=".mp4, .mov, .mkv or .webm; without a suffix, a folder of PNG frames")
-    p.add_argument("--reference", type=Path, metavar="IMAGE", help="a good picture of the key frame (default: made here)")
+    p.add_argument("--reference", action="append", metavar="IMAGE[@FRAME]",
+                   help="a good picture of the key frame (default: made here); with @ and a frame number, of that "
+                        "frame, and then repeatable: each governs the frames nearest to its own")
     p.add_argument("--key-frame", default="auto", metavar="auto|N",
                    help="the frame that the reference shows, from 0 (default: auto, a sharp and central one)")
     size = p.add_mutually_exclusive_group()
@@ -68,25 +71,29 @@ def enhance(args: argparse.Namespace) -> None:
     config = parse_config(args)
     pick_device(args.device)
     find_bundle(args.bundle)
+    given = parse_references(args.reference or [], config.key_frame)
     with Progress() as progress, VideoReader(args.input) as video:
-        config = fit_to_input(config, video.info, args.frames)
+        config = fit_to_input(config, video.info, args.frames, given)
         assert config.size is not None
         h, w = config.size
-        if args.reference is not None:
-            progress.notes(fit_reference(args.reference, (h, w), fit=config.fit).notes)
+        for picture in given.values():
+            progress.notes(fit_reference(picture, (h, w), fit=config.fit).notes)
         with VideoWriter(args.output, video.info, width=w, height=h, overwrite=args.overwrite, lossless=args.lossless,
                          audio_from=args.input) as out:
             progress.notes(out.notes)
             enhancer = Enhancer(load_bundle(args.bundle), config, args.device)
             frames, alpha, times = read(video, args.frames, progress)
             progress.notes(video.notes)
-            for chunk in enhancer.run(frames, args.reference, progress):
+            # one picture without a frame shows the key frame, whichever that is
+            reference = given[None] if None in given else {key: given[key] for key in given if key is not None} or None
+            for chunk in enhancer.run(frames, reference, progress):
                 for rgb in chunk:
                     out.write(rgb, times[out.frames], _alpha(alpha[out.frames], (h, w)))
         progress.close()
         progress.notes([*enhancer.notes, *out.notes])
     seconds = (time.perf_counter() - begin) / out.frames
-    print(f"{args.output}: {out.frames} frames, {w}x{h} px, key frame {', '.join(map(str, enhancer.keys))}, "
+    keys = f"key frame{'s' if len(enhancer.keys) > 1 else ''} {', '.join(map(str, enhancer.keys))}"
+    print(f"{args.output}: {out.frames} frames, {w}x{h} px, {keys}, "
           f"{seconds:.2f} s per frame, {memory.describe(enhancer.device)}")
 
 
@@ -110,14 +117,38 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
-def fit_to_input(config: EnhanceConfig, info: VideoInfo, frames: int | None) -> EnhanceConfig:
+def parse_references(texts: list[str], key_frame: int | None) -> dict[int | None, Path]:
+    """`--reference` as {frame: picture}; the frame is None for a single picture that names none.
+
+    A text is split at its last @ if a number follows; any other @ belongs to the path. Raises InputError for a frame
+    named twice, for several pictures of which one names no frame, and for --key-frame beside a frame named here.
+    """
+    given: dict[int | None, Path] = {}
+    for text in texts:
+        path, at, frame = text.rpartition("@")
+        named = bool(at and path) and frame.isascii() and frame.isdigit()
+        if not named and at and Path(path).is_file() and not Path(text).exists():
+            raise InputError(f"--reference {text}: wanted a frame number from 0 after the @, got {frame!r}")
+        key, picture = (int(frame), Path(path)) if named else (None, Path(text))
+        if key is None and len(texts) > 1:
+            raise InputError(f"--reference {text} names no frame; of several references each must, like {text}@12")
+        if key is not None and key_frame is not None:
+            raise InputError(f"--reference {text} and --key-frame {key_frame} both name a frame; leave --key-frame out")
+        if key in given:
+            raise InputError(f"--reference names frame {key} twice, {given[key]} and {picture}; give one a frame")
+        given[key] = picture
+    return given
+
+
+def fit_to_input(config: EnhanceConfig, info: VideoInfo, frames: int | None, references: Iterable[int | None]) -> EnhanceConfig:
     """`config` with the output size for this input. Raises InputError if the input lacks what is asked of it."""
     if min(info.width, info.height) < SMALLEST:
         raise InputError(f"{info.path} is {info.width}x{info.height} px, but needs {SMALLEST} px a side or more")
     if info.frames is not None:
         _check_frames(info.path, frames, info.frames)
-        if config.key_frame is not None:
-            check_key_frame(config.key_frame, frames or info.frames)
+        for key in (config.key_frame, *references):
+            if key is not None:
+                check_key_frame(key, frames or info.frames)
     return replace(config, size=config.size or (round(info.height * config.scale), round(info.width * config.scale)))
 
 

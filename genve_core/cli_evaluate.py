@@ -21,7 +21,8 @@ WEIGHTS = {"realesrgan_weights": "weights/realesr-animevideov3/realesr-animevide
 def add_evaluate(commands: argparse._SubParsersAction) -> None:
     d = EnhanceConfig()
     p = commands.add_parser("evaluate", help="measure methods on clips with known truth")
-    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that contains validation/")
+    p.add_argument("--data", type=Path, required=True, metavar="DIR",
+                   help="folder that contains validation/, or clips of your own")
     p.add_argument("--protocol", choices=["v1"], default="v1", help="definition of the clips and metrics (default: v1)")
     p.add_argument("--degradation", nargs="+", choices=["real4x", "clean4x"], default=["real4x", "clean4x"],
                    help="how clips are made poor (default: both)")
@@ -31,7 +32,8 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
                    help="(default: all but realesrgan, which needs weights)")
     p.add_argument("--results", nargs="+", default=[], metavar="[NAME=]DIR",
                    help="measure frames made by any tool: DIR/degradation/setting/clip/*.png, or DIR/clip/*.png")
-    p.add_argument("--clips", nargs="+", metavar="CLIP", help="by name, or hq, lq, all (default: hq)")
+    p.add_argument("--clips", nargs="+", metavar="CLIP",
+                   help="by name, or hq, lq, all (default: hq); or good clips of your own, as files below --data")
     p.add_argument("--frames", type=int, default=48, help="most per clip; other than 48 is not the protocol")
     p.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR", help="(default: %(default)s)")
     p.add_argument("--cache", type=Path, metavar="DIR", help="keep read and degraded clips here for the next run")
@@ -55,12 +57,14 @@ def evaluate(args: argparse.Namespace) -> None:
     from .evaluation import protocol, report, runner
 
     device = str(pick_device(args.device))
-    clips = protocol.find_clips(args.clips)
+    clips = protocol.find_clips(args.clips, args.data)
     config = runner.EvaluateConfig(tuple(args.degradation), tuple(args.setting), args.frames, args.cache)
     methods = _methods(args, device)
     scorer = _scorer(args, device)
     if args.frames != protocol.FRAMES:
         _say(f"note: {args.frames} frames per clip is not protocol {protocol.PROTOCOL_VERSION}")
+    if own := [clip.path for clip in clips if clip not in protocol.CLIPS + protocol.POOR_CLIPS]:
+        _say(f"note: {', '.join(own)} is not of protocol {protocol.PROTOCOL_VERSION}")
     sheets = report.Sheets(args.out)
     run = runner.evaluate(clips, methods, args.data, config, scorer, sheets, _say)
     settings = {key: value for key, value in vars(args).items() if key not in ("run", "stopped", "command")}

@@ -66,10 +66,11 @@ class Enhancer:
             on_progress: OnProgress | None = None) -> Iterator[Tensor]:
         """Enhance one shot. frames: (f, 3, h, w) in [-1, 1], f >= 1, any size.
 
-        reference: a picture of the key frame's scene, or one for each of several frames; None = made here.
+        reference: a picture of the key frame, or {frame: its picture} for one or more frames (then
+        `EnhanceConfig.key_frame` is left out); each governs the frames nearest to its own. None = made here.
         Yields finished frames one by one, (1, 3, H, W) in [-1, 1] on the CPU. Raises InputError for unusable input.
         """
-        self.seconds, report, config = {}, on_progress or silent, self.config
+        self.seconds, self.notes, report, config = {}, (), on_progress or silent, self.config
         with self._timed("look"):
             clip = self._open(frames, reference)
         with self._timed("encode"):
@@ -100,14 +101,24 @@ class Enhancer:
     def _open(self, frames: Tensor, reference: References | None) -> Clip:
         clip = Clip(frames, self.config.output_size(frames.shape[-2], frames.shape[-1]))
         if isinstance(reference, Mapping):
-            if not reference:
-                raise InputError("references were given as an empty mapping; give at least one, or None")
-            self.keys = tuple(check_key_frame(key, len(clip)) for key in sorted(reference))
+            self.keys = self._named(reference, len(clip))
         elif self.config.key_frame is not None:
             self.keys = (check_key_frame(self.config.key_frame, len(clip)),)
         else:
             self.keys = (choose_key_frame(frames),)
         return clip
+
+    def _named(self, references: Mapping[int, Picture], frames: int) -> tuple[int, ...]:
+        """The frames that the user's references name, in order."""
+        if not references:
+            raise InputError("references were given as an empty mapping; give at least one, or None")
+        for key in references:
+            if not isinstance(key, int):
+                raise InputError(f"references must be given as {{frame number: picture}}, got the frame {key!r}")
+        if self.config.key_frame is not None:
+            raise InputError(f"key frame {self.config.key_frame} was given beside references that name their frames "
+                             f"({', '.join(map(str, sorted(references)))}); leave the key frame out")
+        return tuple(check_key_frame(key, frames) for key in sorted(references))
 
     def _references(self, clip: Clip, Z: Tensor, given: References | None) -> list[Reference]:
         """Section 3.2, or the user's images in its place."""
@@ -119,7 +130,7 @@ class Enhancer:
         pictures = given if isinstance(given, Mapping) else {self.keys[0]: given}
         made = [given_reference(self.models, clip, pictures[key], key, fit=config.fit, match_colour=config.match_colour,
                                 tiling=config.tiling) for key in self.keys]
-        self.notes = tuple(note for one in made for note in one.notes)
+        self.notes = tuple(dict.fromkeys(note for one in made for note in one.notes))
         return made
 
     def _diffuse(self, Z: Tensor, references: list[Reference], flow: ClipFlow, report: OnProgress) -> Tensor:

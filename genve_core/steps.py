@@ -111,9 +111,10 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
 def given_reference(models: Models, clip: Clip, picture: Tensor | str | Path, key: int, *, fit: Fit = "cover",
                     match_colour: bool = True, tiling: TilingConfig = TilingConfig()) -> Reference:
     """The user's picture in place of section 3.2's: fitted to the key frame and encoded. See `fit_reference`."""
-    with models.computing():
+    with torch.inference_mode():  # not in bf16: a picture has finer steps
         target = crop(clip.up_at(key, models.device), clip.size)[0].cpu()
         fitted = fit_reference(picture, clip.size, fit=fit, match_to=target if match_colour else None)
+    with models.computing():
         image, valid = (pad_to_multiple(x.unsqueeze(0).to(models.device), MULTIPLE) for x in (fitted.image, fitted.valid))
         (vae,) = models.ready("vae", work=_work("vae", 1, image))
         y = encode(cast(MiniVAE, vae), image.unsqueeze(0), tiling)[0, 0].float()

@@ -48,7 +48,7 @@ def frames_of(images: Any, name: str = "images") -> tuple[Tensor, Tensor | None]
                          f"one; check the node that loads them")
     if images.shape[3] not in (3, 4):
         raise InputError(f"{name} has {images.shape[3]} channels, wanted 3 (RGB) or 4 (RGBA); convert it to RGB first")
-    rgb = images[..., :3].movedim(-1, 1).float()
+    rgb = images[..., :3].movedim(-1, 1).float().contiguous()  # in memory as the reader's: equal sums to the bit
     frames = _from_bytes(rgb)
     alpha = images[..., 3].float().clamp(0, 1) if images.shape[3] == 4 else None
     return rgb * 2 - 1 if frames is None else frames, alpha
@@ -90,7 +90,7 @@ def read_video(value: Any, name: str = "video", on_frame: Callable[[int, int], N
         return Video(frames, alpha)
     if not hasattr(value, "get_components"):
         raise InputError(f"{name} is {kind_of(value)}, wanted an IMAGE or a VIDEO; wire Load Video or Load Image to it")
-    path = _file_behind(value)
+    path = file_behind(value)
     if path is not None:
         return _read_file(path, on_frame)
     parts = value.get_components()
@@ -98,7 +98,7 @@ def read_video(value: Any, name: str = "video", on_frame: Callable[[int, int], N
     return Video(frames, alpha, Fraction(parts.frame_rate), parts.audio)
 
 
-def _file_behind(video: Any) -> Path | None:
+def file_behind(video: Any) -> Path | None:
     """The file that a VIDEO is, all of it; None for a part of a file, and for what was made in the graph."""
     from comfy_api.latest import InputImpl
 

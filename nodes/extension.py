@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .attention_preview import GenVEAttentionPreview
 from .augmentation import GenVENoiseAugmentation, GenVETemporalAugmentation
 from .compare import GenVECompare
 from .controller import GenVELCAController
@@ -11,9 +12,12 @@ from .encode import GenVEUpscaleEncode
 from .enhance import GenVEEnhanceVideo
 from .flow import GenVEOpticalFlow
 from .load_bundle import GenVELoadBundle
+from .metrics import GenVEMetrics
+from .noise_sweep import GenVENoiseSweep
 from .reference import GenVEReferenceFromImage, GenVESemanticReference
 from .sampler import GenVEVideoDiffuserSampler
 from .semantic_alignment import GenVESemanticAlignment, GenVESemanticAlignmentSampler
+from .shots import GenVEFindShots
 
 NODES: list[type[io.ComfyNode]] = [
     GenVELoadBundle,
@@ -29,6 +33,10 @@ NODES: list[type[io.ComfyNode]] = [
     GenVESemanticAlignment,
     GenVESemanticAlignmentSampler,
     GenVECompare,
+    GenVEFindShots,
+    GenVEAttentionPreview,
+    GenVENoiseSweep,
+    GenVEMetrics,
 ]
 
 

@@ -84,8 +84,8 @@ def _settings() -> list[Any]:
         advanced(io.Combo.Input("noise", options=list(NOISES), default="same noise",
                                 tooltip="The noise on the original. same noise: the state's own, so that the noise keeps "
                                         "its strength. literal: new in every step, as the equation reads; smoother.")),
-        # no control_after_generate: by default it would change the number, and run KSampler anew, at every queue
-        advanced(io.Int.Input("seed", default=0, min=0, max=2**64 - 1,
+        # the front end gives every "seed" a control_after_generate, which would run KSampler anew at every queue
+        advanced(io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=False,
                               tooltip="Number that fixes the literal noise. Not used by same noise.")),
         io.Latent.Input("original", optional=True,
                         tooltip="Latent of the key frame, of the size that is sampled. Needed only where the sampler's "

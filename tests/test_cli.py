@@ -89,6 +89,42 @@ def test_same_seed_same_bytes_and_another_seed_or_reference_other_frames(genve, 
     assert not torch.equal(a, d)
 
 
+def test_several_references_each_with_its_frame(genve, folder):
+    for name, seed in (("a.png", 7), ("b@2.png", 8)):
+        Image.fromarray(to_bytes(smooth_video(1, 50, 40, seed=seed))[0]).save(folder / name)
+    common = ("enhance", "clip.mkv", "--scale", "2", "--lossless", "-o")
+    code, out, _ = genve(*common, "both.mkv", "--reference", "b@2.png@4", "--reference", "a.png@0")
+    assert code == 0
+    assert out[0].startswith("both.mkv: 5 frames, 52x32 px, key frames 0, 4, ")
+    code, out, _ = genve(*common, "a.mkv", "--reference", "a.png@0")
+    assert code == 0
+    assert out[0].startswith("a.mkv: 5 frames, 52x32 px, key frame 0, ")
+    assert genve(*common, "same.mkv", "--reference", "a.png", "--key-frame", "0")[0] == 0
+    assert genve(*common, "b.mkv", "--reference", "b@2.png", "--key-frame", "4")[0] == 0
+    both, a, same, b = (frames_of(folder / f"{name}.mkv") for name in ("both", "a", "same", "b"))
+    assert torch.equal(a, same)
+    assert (both[0] - a[0]).abs().mean() < (both[0] - b[0]).abs().mean()
+    assert (both[4] - b[4]).abs().mean() < (both[4] - a[4]).abs().mean()
+
+
+def test_a_wrong_reference_is_refused_before_the_weights_are_read(genve, folder, tiny_bundle):
+    shutil.copytree(tiny_bundle, folder / "damaged")
+    (folder / "damaged" / "vae.safetensors").write_bytes(b"")
+    common = ("enhance", "clip.mkv", "-o", "o.mp4", "--bundle", "damaged")
+    assert "vae.safetensors" in genve(*common)[2][0]
+    for wrong, said in (("no.png@1", "no.png is not a file"), ("no.png@9", "key frame must be in [0, 4]")):
+        assert said in genve(*common, "--reference", wrong)[2][0]
+
+
+@pytest.mark.parametrize(
+    "text, path, frame",
+    [("a.png", "a.png", None), ("a.png@12", "a.png", 12), ("me@home/a@2x.png", "me@home/a@2x.png", None),
+     ("me@home/a.png@007", "me@home/a.png", 7), ("a@3@4", "a@3", 4), ("@5", "@5", None), ("a.png@-1", "a.png@-1", None)],
+)  # fmt: skip
+def test_a_reference_is_split_at_the_last_at_before_a_number(text, path, frame):
+    assert cli_enhance.parse_references([text], None) == {frame: Path(path)}
+
+
 def test_one_frame_of_8x8_pixels_is_enhanced(genve, folder):
     write_clip(folder / "small.mkv", list(to_bytes(smooth_video(1, 8, 8))), pixel_format="bgr0")
     assert genve("enhance", "small.mkv", "-o", "out.mkv", "--lossless")[0] == 0
@@ -144,6 +180,15 @@ def test_alpha_is_enlarged_where_the_output_can_hold_it_and_a_note_says_where_no
         ("clip.mkv -o o.mp4 --reference no.png", ["reference no.png is not a file"]),
         ("clip.mkv -o o.mp4 --reference text.mp4", ["reference text.mp4 is not a picture"]),
         ("clip.mkv -o o.mp4 --reference clip.mkv", ["reference clip.mkv is a video"]),
+        ("clip.mkv -o o.mp4 --reference a.png@1 --reference b.png@1", ["names frame 1 twice, a.png and b.png"]),
+        ("clip.mkv -o o.mp4 --reference a.png --reference b.png@1", ["a.png names no frame", "each must, like a.png@12"]),
+        ("clip.mkv -o o.mp4 --reference a.png --reference b.png", ["a.png names no frame"]),
+        ("clip.mkv -o o.mp4 --reference a.png@1 --key-frame 2", ["a.png@1 and --key-frame 2 both name a frame"]),
+        ("clip.mkv -o o.mp4 --reference a.png@1 --reference b.png@5", ["key frame must be in [0, 4]", "got 5"]),
+        ("clip.mkv -o o.mp4 --reference a.png@2 --frames 2", ["key frame must be in [0, 1]", "got 2"]),
+        ("clip.mkv -o o.mp4 --reference good.png@1 --reference no.png@2", ["reference no.png is not a file"]),
+        ("clip.mkv -o o.mp4 --reference good.png@1 --reference text.mp4@2", ["reference text.mp4 is not a picture"]),
+        ("clip.mkv -o o.mp4 --reference good.png@last", ["good.png@last: wanted a frame number from 0 after the @", "'last'"]),
         ("clip.mkv -o o.avi", ["output o.avi ends in '.avi'", "wanted .mp4"]),
         ("clip.mkv -o text.mp4", ["output text.mp4 exists already", "--overwrite"]),
         ("clip.mkv -o clip.mkv --overwrite", ["output clip.mkv is the input itself"]),
@@ -159,6 +204,7 @@ def test_a_mistake_is_one_line_exit_code_2_and_leaves_nothing(genve, folder, tin
     (folder / "cut.mp4").write_bytes((folder / "cut.mp4").read_bytes()[:900])
     write_clip(folder / "tiny.mkv", list(to_bytes(smooth_video(1, 6, 7))), pixel_format="bgr0")
     (folder / "nothing").mkdir()
+    Image.fromarray(to_bytes(smooth_video(1, 32, 52))[0]).save(folder / "good.png")
     if "pickled" in arguments:
         shutil.copytree(tiny_bundle, folder / "pickled")
         about = json.loads((folder / "pickled" / "bundle.json").read_text())

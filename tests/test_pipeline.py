@@ -103,6 +103,54 @@ def test_the_key_frame_asked_for_is_used(clip, bundle):
     assert enhancer.keys == (5,)
 
 
+def test_a_picture_of_a_named_frame_is_the_picture_of_that_key_frame(clip, bundle, picture):
+    named = run(clip, bundle, {5: picture}, scale=2.0)
+    assert torch.equal(named, run(clip, bundle, picture, scale=2.0, key_frame=5))
+
+
+def test_of_two_references_each_governs_the_frames_nearest_to_its_own(clip, bundle, picture):
+    other = picture.flip(-1)
+    both = run(clip, bundle, {6: other, 0: picture}, scale=2.0, steadiness=0.0)
+    first, last = (run(clip, bundle, one, scale=2.0, steadiness=0.0) for one in ({0: picture}, {6: other}))
+    for frame, near, far in ((0, first, last), (6, last, first)):
+        assert (both[frame] - near[frame]).abs().mean() < 0.1 * (both[frame] - far[frame]).abs().mean()
+    assert not torch.allclose(both[3], first[3], atol=1e-3)
+    assert not torch.allclose(both[3], last[3], atol=1e-3)
+
+
+def test_several_references_at_strength_zero_are_exactly_none(clip, bundle, picture):
+    none = run(clip, bundle, scale=2.0, reference_strength=0.0)
+    assert torch.equal(none, run(clip, bundle, {1: picture, 5: -picture}, scale=2.0, reference_strength=0.0))
+
+
+def test_several_references_do_not_depend_on_the_chunking(clip, bundle, picture):
+    references = {1: picture, 5: picture.flip(-1)}
+    whole = run(clip, bundle, references, scale=2.0, chunk=7)
+    assert (whole - run(clip, bundle, references, scale=2.0, chunk=2)).abs().max() < 1e-4
+
+
+def test_the_key_frames_of_several_references_and_their_notes_are_told(clip, bundle, picture):
+    picture = picture[:, :57, :81]  # of the frames' aspect
+    glass = torch.cat([picture, torch.ones(1, 57, 80)])
+    glass[3, :28] = -1
+    enhancer = Enhancer(bundle, EnhanceConfig(scale=1.0), "cpu")
+    list(enhancer.run(clip, {6: glass, 2: picture}))
+    assert enhancer.keys == (2, 6)
+    assert enhancer.notes == ("49 % of the reference is transparent and not used",)
+    list(enhancer.run(clip, picture))
+    assert enhancer.notes == ()
+
+
+@pytest.mark.parametrize(("frames", "config", "message"), [
+    ((), {}, "empty mapping"), ((2, 7), {}, r"key frame must be in \[0, 6\] for a clip of 7 frames, got 7"),
+    ((-1,), {}, "got -1"), (("2",), {}, "frame number: picture}, got the frame '2'"),
+    ((2, 5), {"key_frame": 2}, r"key frame 2 was given beside references that name their frames \(2, 5\)"),
+])
+def test_references_of_impossible_frames_are_refused(clip, bundle, picture, frames, config, message):
+    with pytest.raises(InputError, match=message):
+        run(clip, bundle, dict.fromkeys(frames, picture), **config)
+
+
 @pytest.mark.parametrize(("config", "message"), [
     ({"scale": 0.0}, "scale must be above 0"), ({"scale": 9.0}, "at most 8"), ({"size": (4, 100)}, "size must be 8"),
     ({"noise_level": 1000}, r"noise level must be in \[0, 999\], got 1000"), ({"noise_level": -1}, "noise level"),

@@ -157,3 +157,12 @@ def test_clips_are_found_by_name_and_group():
     assert [c.name for c in find_clips(["face", "lq", "face"])] == ["face", "film1940", "street", "webcam", "foreman"]
     with pytest.raises(InputError, match="clip 'cat' is not in protocol v1; choose from hq, lq, all, dog"):
         find_clips(["cat"])
+
+
+def test_any_other_name_is_a_clip_of_ones_own_below_the_data_folder(tmp_path, texture):
+    write_frames(tmp_path / "mine", texture)
+    (clip,) = find_clips(["mine"], tmp_path)
+    assert clip == Clip("mine", "mine")
+    assert load_sample(clip, "clean4x", tmp_path).truth.shape == (3, 64, 96, 3)
+    with pytest.raises(InputError, match="clip 'cat' is not in protocol v1; .* or name a file below --data"):
+        find_clips(["cat"], tmp_path)

@@ -1,9 +1,14 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from media_clips import write_clip
 
 from genve_core.bundle import load_bundle
 from genve_core.errors import InputError
@@ -15,6 +20,7 @@ from genve_core.training.stages.vae import VaeConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
+ROOT = Path(__file__).resolve().parent.parent
 SMALL = {  # settings of each stage at which a step takes a moment
     "vae": {"latent_channels": 4, "channels": [8, 8, 16], "depth": 1, "crop": 32},
     "decoder": {"channels": [8, 8, 16], "depth": [1, 1, 1, 1, 1], "crop": 32},
@@ -98,6 +104,104 @@ def test_a_checkpoint_is_not_overwritten_without_a_word(clips, tmp_path):
     train("vae", clips, tmp_path / "run", config_file(tmp_path, "vae", steps=1))
     with pytest.raises(InputError, match="holds a checkpoint; add --resume"):
         train("vae", clips, tmp_path / "run", config_file(tmp_path, "vae", steps=1))
+
+
+def test_how_many_clips_there_are_is_said_and_none_is_refused(tmp_path):
+    rng, said = np.random.default_rng(0), []
+    for name, frames in (("short", 9), ("long", 12)):
+        pictures = [cv2.resize(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8), (640, 480)) for _ in range(1)] * frames
+        (tmp_path / name).mkdir()
+        write_clip(tmp_path / name / "a.mp4", pictures, codec="libx264", pixel_format="yuv420p")
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"stage": {"clips": 5, "size": 64, "reach": 10}}))
+    train("clips", tmp_path / "long", tmp_path / "clips", file, say=said.append)
+    assert said == ["clips: 3 of the 5 asked for"]  # one stretch of 10 frames gives three crops
+    with pytest.raises(InputError, match="gave no clip; videos need 10 frames without a cut and 64 px a side"):
+        train("clips", tmp_path / "short", tmp_path / "none", file)
+
+
+def log_of(out, stage):
+    return [json.loads(line) for line in (out / stage / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("stage, part", [("vae", "vae"), ("decoder", "decoder"), ("image", "unet"), ("motion", "motion"),
+                                         ("controller", "controller")])
+def test_a_run_that_starts_from_a_bundle_goes_on_with_its_weights(clips, tiny_bundle, tmp_path, stage, part):
+    said = []
+    file = tmp_path / "c.json"
+    stage_settings = {"decoder": {"crop": 32}} if stage == "controller" else {"crop": 32}
+    file.write_text(json.dumps({"loop": {"steps": 1, "batch": 1, "lr": 1e-12, "precision": "no"}, "stage": stage_settings}))
+    train(stage, clips, tmp_path / "run", file, start=tiny_bundle, say=said.append)
+    assert said[0] == f"{stage}: goes on with the {part} in {tmp_path / 'run' / 'bundle'}"
+    before, after = load_bundle(tiny_bundle), load_bundle(tmp_path / "run" / "bundle")
+    for name, module in before.components.items():
+        for key, tensor in module.state_dict().items():
+            if stage == "vae" and key in ("shift", "spread"):  # measured anew
+                continue
+            assert torch.allclose(after[name].state_dict()[key], tensor, atol=1e-6), (name, key)
+    records = [record["stage"] for record in after.training]
+    assert records == [f"tiny/{name}" for name in before.components] + [stage]
+
+
+def test_every_stage_of_a_run_may_name_the_bundle_it_started_from(clips, tiny_bundle, tmp_path):
+    out, file = tmp_path / "run", config_file(tmp_path, "vae", steps=2, lr=1e-2, warmup=1)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"stage": {"crop": 32}}))
+    train("vae", clips, out, file, start=tiny_bundle)
+    trained = weights(out, "vae")
+    assert not torch.equal(trained["encoder.1.weight"], load_bundle(tiny_bundle)["vae"].state_dict()["encoder.1.weight"])
+    file.write_text(json.dumps({"loop": {"steps": 1, "batch": 1}, "stage": {"crop": 32}}))
+    train("decoder", clips, out, file, start=tiny_bundle)
+    assert torch.equal(weights(out, "vae")["encoder.1.weight"], trained["encoder.1.weight"])
+    with pytest.raises(InputError, match="is a bundle that was not started from genve-mini; leave out --from"):
+        train("decoder", clips, out, file, start="genve-mini")
+
+
+def test_a_run_that_starts_from_nothing_or_with_clips_is_refused(clips, tmp_path):
+    with pytest.raises(InputError, match="bundle 'nowhere' was not found"):
+        train("vae", clips, tmp_path / "run", start="nowhere")
+    with pytest.raises(InputError, match="clips are made without weights; leave out --from"):
+        train("clips", clips, tmp_path / "run", start="genve-mini")
+
+
+@pytest.mark.parametrize("stage, settings, said", [
+    ("vae", {"latent_channels": 8}, "a vae with latent_channels 8, but the one to go on with has 4; leave latent_channels out"),
+    ("decoder", {"channels": [8, 8, 32]}, r"a decoder with channels \[8, 8, 32\], but .* has \[8, 8, 16\]"),
+    ("image", {"channels": [16, 48]}, r"a unet with channels \[16, 48\], but .* has \[16, 32\]"),
+    ("controller", {"lca": {"dim": 32}}, "a controller with dim 32, but .* has 16"),
+    ("controller", {"decoder": {"depth": [1, 1, 1, 1, 2]}}, "a decoder with depth"),
+])
+def test_a_config_that_contradicts_the_weights_to_go_on_with_is_refused(clips, tiny_bundle, tmp_path, stage, settings, said):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"stage": settings}))
+    with pytest.raises(InputError, match=said):
+        train(stage, clips, tmp_path / "run", file, start=tiny_bundle)
+
+
+def test_a_config_that_agrees_with_the_weights_to_go_on_with_is_taken(clips, tiny_bundle, tmp_path):
+    file = config_file(tmp_path, "controller", steps=1)
+    settings = json.loads(file.read_text())
+    settings["stage"]["decoder"] |= {"channels": [8, 8, 16]}
+    file.write_text(json.dumps(settings))
+    train("controller", clips, tmp_path / "run", file, start=tiny_bundle)
+
+
+def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(clips, tiny_bundle, tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"loop": {"steps": 3, "batch": 4, "log_every": 1, "precision": "no"}, "stage": {"crop": 32}}))
+    train("vae", clips, tmp_path / "one", file, start=tiny_bundle)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "genve_core", "train",
+               "vae", "--data", str(clips), "--out", str(tmp_path / "two"), "--config", str(file), "--from", str(tiny_bundle)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("vae: goes on with the vae in") == 1  # only one of them speaks
+    one, two = log_of(tmp_path / "one", "vae"), log_of(tmp_path / "two", "vae")
+    assert [line["step"] for line in two] == [1, 2, 3]
+    for a, b in zip(one, two):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
+        assert b["grad"] == pytest.approx(a["grad"], rel=1e-4)
+    for name, tensor in weights(tmp_path / "one", "vae").items():
+        assert torch.allclose(weights(tmp_path / "two", "vae")[name], tensor, atol=1e-3), name
 
 
 def test_a_stage_whose_forerunner_is_missing_says_so(clips, tmp_path):

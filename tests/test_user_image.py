@@ -82,6 +82,15 @@ def test_transparent_pixels_are_not_valid_and_do_not_bleed():
     assert result.notes == ("50 % of the reference is transparent and not used",)
 
 
+@pytest.mark.parametrize("fit, what", [("cover", "50 % of it is cut off"), ("stretch", "it is stretched"),
+                                       ("contain", "50 % of the frame is without reference")])
+def test_another_aspect_is_told(fit, what):
+    picture = photograph((40, 56))
+    assert fit_reference(picture, (20, 56), fit=fit).notes == (
+        f"the reference is 56x40 px, of another aspect than the frame's 56x20: {what} (fit {fit})",)
+    assert fit_reference(picture, (20, 28), fit=fit).notes == fit_reference(picture, (41, 56), fit=fit).notes == ()
+
+
 def test_an_opaque_alpha_changes_nothing():
     picture = photograph((40, 56))
     result = fit_reference(torch.cat([picture, torch.ones(1, 40, 56)]), (33, 47))
@@ -177,7 +186,7 @@ def test_another_profile_is_converted(tmp_path):
 def test_an_animation_gives_its_first_frame_and_says_so(tmp_path):
     frames = [Image.fromarray(np.full((12, 14, 3), value, np.uint8)) for value in (255, 0)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    result = fit_reference(tmp_path / "a.gif", (16, 16))
+    result = fit_reference(tmp_path / "a.gif", (24, 28))
     assert result.notes == ("reference a.gif is animated: its first frame is used",)
     assert result.image.min() > 0.98
 

@@ -73,13 +73,20 @@ class Sample:
         return len(self.low) // 2
 
 
-def find_clips(names: list[str] | None) -> tuple[Clip, ...]:
-    """Clips by name; None: the six with ground truth. "hq", "lq" and "all" name groups."""
+def find_clips(names: list[str] | None, data: Path | None = None) -> tuple[Clip, ...]:
+    """Clips by name; None: the six with ground truth. "hq", "lq" and "all" name groups.
+
+    Any other name is a good clip of the user's own, a file or a folder of PNG frames below `data`: it is measured as the
+    protocol measures, but its figures are not the protocol's.
+    """
     groups = {"hq": CLIPS, "lq": POOR_CLIPS, "all": CLIPS + POOR_CLIPS}
     known = groups | {clip.name: (clip,) for clip in CLIPS + POOR_CLIPS}
     for name in names or ():
+        if name not in known and data is not None and (data / name).exists():
+            known[name] = (Clip(Path(name).stem, name),)
         if name not in known:
-            raise InputError(f"clip {name!r} is not in protocol {PROTOCOL_VERSION}; choose from {', '.join(known)}")
+            raise InputError(f"clip {name!r} is not in protocol {PROTOCOL_VERSION}; choose from {', '.join(known)}, "
+                             f"or name a file below --data")
     chosen = itertools.chain.from_iterable(known[name] for name in names or ["hq"])
     return tuple(dict.fromkeys(chosen))
 

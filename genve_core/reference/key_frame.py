@@ -31,18 +31,22 @@ class KeyFrameScorer:
         """Take the next frame of the shot, (3, h, w) in [-1, 1]."""
         self._energies.append(sharpness(frame))
 
-    def best(self) -> int:
-        """Index of the key frame among the frames added. Raises InputError if there was none."""
-        count = len(self._energies)
-        if not count:
+    def best(self, start: int = 0, stop: int | None = None) -> int:
+        """Index of the key frame among frames `start` to `stop` (not included; None: to the end) of those added.
+
+        Raises InputError if there is none.
+        """
+        shot = range(len(self._energies))[start:stop]
+        if not shot:
             raise InputError("a key frame cannot be chosen from 0 frames; give a video with at least 1")
-        middle = (count - 1) / 2
+        middle = (shot[0] + shot[-1]) / 2
+        half = max((len(shot) - 1) / 2, 1)
 
         def score(i: int) -> float:
-            distance = (i - middle) / max(middle, 1)  # -1 at the first frame, 1 at the last
+            distance = (i - middle) / half  # -1 at the first frame, 1 at the last
             return math.log(self._energies[i] + FLOOR) - CENTRAL * distance**2
 
-        return max(range(count), key=score)
+        return max(shot, key=score)
 
 
 def choose_key_frame(frames: Iterable[Tensor]) -> int:
@@ -95,6 +99,15 @@ def parse_key_frame(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         raise InputError(f"key frame must be auto or a frame number from 0, got {text!r}")
     return int(text)
+
+
+def parse_numbers(text: str, name: str) -> list[int]:
+    """Numbers from a text such as `0, 12 57`; an empty text has none. Raises InputError for anything else."""
+    words = text.replace(",", " ").split()
+    for word in words:
+        if not (word.isascii() and word.isdigit()):
+            raise InputError(f"{name} must be whole numbers from 0, separated by commas, such as 12, 57; got {word!r}")
+    return [int(word) for word in words]
 
 
 def check_key_frame(index: int, frames: int) -> int:

@@ -17,6 +17,7 @@ from .picture_file import read_picture
 
 Fit = Literal["cover", "contain", "stretch"]
 SMALLEST = 8  # px, one latent position
+ASPECT_TOLERANCE = 3  # %, of another aspect that is not worth a word
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class FittedReference:
     """(1, h, w) float32: 1 where the user's image reaches and is opaque, else 0."""
 
     notes: tuple[str, ...] = ()
-    """What the user should know, one line each: animation, transparency."""
+    """What the user should know, one line each: animation, transparency, another aspect."""
 
 
 def fit_reference(
@@ -59,12 +60,25 @@ def fit_reference(
         raise InputError("the reference is transparent everywhere; give a picture with opaque parts")
     if opaque < 1:
         notes += (f"{max(1, round(100 * (1 - opaque)))} % of the reference is transparent and not used",)
+    notes += _aspect_notes((h, w), size, fit)
     image, valid = _place(picture, size, fit)
     if match_to is not None:
         if match_to.shape != image.shape:
             raise ValueError(f"match_to must be {tuple(image.shape)}, got {tuple(match_to.shape)}")
         image = match_colour(image, match_to.float().cpu(), valid)
     return FittedReference(image, valid, notes)
+
+
+def _aspect_notes(picture: tuple[int, int], frame: tuple[int, int], fit: Fit) -> tuple[str, ...]:
+    """What became of a picture of another aspect; both sizes are (h, w)."""
+    share = picture[1] * frame[0] / (picture[0] * frame[1])
+    lost = round(100 * (1 - min(share, 1 / share)))
+    if lost <= ASPECT_TOLERANCE:
+        return ()
+    happened = {"cover": f"{lost} % of it is cut off", "contain": f"{lost} % of the frame is without reference",
+                "stretch": "it is stretched"}[fit]
+    return (f"the reference is {picture[1]}x{picture[0]} px, of another aspect than the frame's {frame[1]}x{frame[0]}: "
+            f"{happened} (fit {fit})",)
 
 
 def _checked(picture: Tensor) -> Tensor:

@@ -7,10 +7,13 @@ processes with the same global batch, sees the same data in the same order.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -23,6 +26,7 @@ from torch import Tensor
 from ..bundle import save_component
 from ..devices import device_name, has_bf16
 from ..errors import InputError
+from .sharding import gather_into, share_of, unsharded, whole
 
 Batch = dict[str, Tensor]
 
@@ -135,6 +139,8 @@ class Trainer:
         stage.trained.to(self.device)
         parameters = [p for p in stage.trained.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+        sharded = str(self.accelerator.distributed_type) == "DistributedType.FSDP"
+        self.whole = copy.deepcopy(stage.trained) if sharded else stage.trained  # what is written to the bundle
         self.model, self.optimizer = self.accelerator.prepare(LossModule(stage), optimizer)
         self.ema = Ema(stage.trained, config.ema)
         self.step, self.seconds, self.samples = 0, 0.0, 0
@@ -189,15 +195,14 @@ class Trainer:
                     self._log({k: v / self.config.log_every for k, v in sums.items()}, board)
                     bar.set_postfix(loss=f"{sums['loss'] / self.config.log_every:.4f}")
                     sums = {}
-                if self.step % self.config.sample_every == 0 and main:
+                if self.step % self.config.sample_every == 0:
                     self._picture(board)
                 if self.step % self.config.save_every == 0:
                     self._save()
         finally:
             bar.close()
             self._save()
-            if main:
-                self._picture(board)
+            self._picture(board)
             if board is not None:
                 board.close()
         return self.bundle
@@ -216,17 +221,28 @@ class Trainer:
         for name, value in line.items():
             board.add_scalar(name, value, self.step)
 
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the stage's parameters are the averages, and whole. Every process must enter it."""
+        self.ema.swap(self.stage.trained)
+        try:
+            with unsharded(self.model):
+                yield
+        finally:
+            self.ema.swap(self.stage.trained)
+
     def _picture(self, board: Any) -> None:
         from PIL import Image
 
-        self.ema.swap(self.stage.trained)
-        self.stage.trained.eval()
-        try:
-            with torch.no_grad():
-                image = self.stage.picture()
-        finally:
-            self.ema.swap(self.stage.trained)
-            self.stage.trained.train()
+        with self._averaged():
+            if not self.accelerator.is_main_process:
+                return
+            self.stage.trained.eval()
+            try:
+                with torch.no_grad():
+                    image = self.stage.picture()
+            finally:
+                self.stage.trained.train()
         (self.folder / "pictures").mkdir(exist_ok=True)
         Image.fromarray(image).save(self.folder / "pictures" / f"{self.step:07d}.png")
         board.add_image("samples", image, self.step, dataformats="HWC")
@@ -234,24 +250,29 @@ class Trainer:
     def _save(self) -> None:
         """Checkpoint (everything that a resume needs), then the EMA weights into the bundle; each atomically."""
         self.accelerator.wait_for_everyone()
+        main = self.accelerator.is_main_process
         new = self.folder / "checkpoint.part"
         self.accelerator.save_state(str(new), safe_serialization=True)
-        if not self.accelerator.is_main_process:
-            return
         state = {"step": self.step, "seconds": self.seconds, "samples": self.samples,
-                 "ema": self.ema.shadow, "ema_step": self.ema.step}
-        torch.save(state, new / "loop.pt")
-        self._replace_checkpoint(new)
-        self.ema.swap(self.stage.trained)
-        try:
-            self.stage.finish()
-            record = {"stage": self.stage.name, "steps": self.step, "samples": self.samples,
-                      "minutes": round(self.seconds / 60, 1), "device": device_name(self.device),
-                      "loop": asdict(self.config), **self.record}
-            for part, module in self.stage.trained.items():
-                save_component(self.bundle, part, module, record)
-        finally:
-            self.ema.swap(self.stage.trained)
+                 "ema": [whole(shadow) for shadow in self.ema.shadow], "ema_step": self.ema.step}
+        if main:
+            torch.save(state, new / "loop.pt")
+            self._replace_checkpoint(new)
+        with self._averaged():
+            if main:
+                self.stage.finish()
+            if self.whole is not self.stage.trained:
+                gather_into(self.whole, self.stage.trained)
+            if main:
+                self._save_components()
+        self.accelerator.wait_for_everyone()
+
+    def _save_components(self) -> None:
+        record = {"stage": self.stage.name, "steps": self.step, "samples": self.samples,
+                  "minutes": round(self.seconds / 60, 1), "device": device_name(self.device),
+                  "loop": asdict(self.config), **self.record}
+        for part, module in self.whole.items():
+            save_component(self.bundle, part, module, record)
 
     def _replace_checkpoint(self, new: Path) -> None:
         """At every moment one whole checkpoint lies on the disk."""
@@ -265,6 +286,8 @@ class Trainer:
     def _load(self) -> None:
         folder = self.folder / "checkpoint"
         self.accelerator.load_state(str(folder))
-        state = torch.load(folder / "loop.pt", map_location=self.device, weights_only=True)
+        state = torch.load(folder / "loop.pt", map_location="cpu", weights_only=True)
         self.step, self.seconds, self.samples = state["step"], state["seconds"], state["samples"]
-        self.ema.shadow, self.ema.step = state["ema"], state["ema_step"]
+        kept = zip(state["ema"], self.ema.shadow, strict=True)
+        self.ema.shadow = [share_of(full.to(like.device), like) for full, like in kept]
+        self.ema.step = state["ema_step"]

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn as nn
 
 from ..bundle import Bundle, load_bundle
 from ..errors import InputError
 from ..noise_schedule import NoiseSchedule
 from .clip_store import ClipConfig, ClipStore, make_clips
 from .loop import LoopConfig, Stage, Trainer
+from .start import check_sizes, component_of, copy_bundle
 
-STAGES = ("clips", "vae", "decoder", "image", "motion", "controller", "flow")
+STAGES = ("clips", "vae", "decoder", "image", "motion", "controller", "flow", "refine")
 
 
 def read_config(file: Path | None, section: str) -> dict[str, Any]:
@@ -54,17 +56,30 @@ def _before(out: Path, *parts: str, optional: tuple[str, ...] = ()) -> Bundle:
     return bundle
 
 
+def _existing(out: Path, part: str, settings: dict[str, Any], kind: type[nn.Module] = nn.Module) -> Any:
+    """The component that a stage goes on with, if `out`/bundle holds one; `settings` must not ask for another size.
+
+    kind: its class, where a bundle may hold one of several under one name.
+    """
+    module = component_of(out / "bundle", part)
+    if not isinstance(module, kind):
+        return None
+    check_sizes(module, part, settings)
+    return module
+
+
 def _vae(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
     from .stages.vae import VaeConfig, VaeStage
 
-    return VaeStage(store, configured(VaeConfig, settings, "stage vae"))
+    return VaeStage(store, configured(VaeConfig, settings, "stage vae"), _existing(out, "vae", settings))
 
 
 def _decoder(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
     from .stages.decoder import DecoderConfig, DecoderStage
 
     vae = _before(out, "vae")["vae"]
-    return DecoderStage(store, configured(DecoderConfig, settings, "stage decoder"), vae)  # type: ignore[arg-type]
+    config = configured(DecoderConfig, settings, "stage decoder")
+    return DecoderStage(store, config, vae, _existing(out, "decoder", settings))  # type: ignore[arg-type]
 
 
 def _image(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
@@ -72,7 +87,8 @@ def _image(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
 
     bundle = _before(out, "vae")
     config = configured(ImageConfig, settings, "stage image")
-    return ImageStage(store, config, bundle["vae"], NoiseSchedule(bundle.schedule))  # type: ignore[arg-type]
+    unet = _existing(out, "unet", settings)
+    return ImageStage(store, config, bundle["vae"], NoiseSchedule(bundle.schedule), unet)  # type: ignore[arg-type]
 
 
 def _motion(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
@@ -80,39 +96,75 @@ def _motion(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
 
     bundle = _before(out, "vae", "unet")
     config = configured(MotionConfig, settings, "stage motion")
-    return MotionStage(store, config, bundle["vae"], bundle["unet"], NoiseSchedule(bundle.schedule))  # type: ignore[arg-type]
+    schedule, motion = NoiseSchedule(bundle.schedule), _existing(out, "motion", settings)
+    return MotionStage(store, config, bundle["vae"], bundle["unet"], schedule, motion)  # type: ignore[arg-type]
 
 
 def _controller(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
     from .stages.controller import ControllerConfig, ControllerStage
 
     bundle = _before(out, "vae", "unet", "motion", "decoder", optional=("controller",))  # goes on with one that is there
+    check_sizes(bundle["decoder"], "decoder", settings.get("decoder", {}))
+    if "controller" in bundle.components:
+        check_sizes(bundle["controller"], "controller", settings)
     return ControllerStage(store, configured(ControllerConfig, settings, "stage controller"), bundle)
 
 
+def _refine(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
+    from ..conditioning.refine import FlowRefiner
+    from .stages.refine import RefineConfig, RefineStage
+
+    return RefineStage(store, configured(RefineConfig, settings, "stage refine"), _existing(out, "flow", settings, FlowRefiner))
+
+
 BUILD: dict[str, Callable[[ClipStore, dict[str, Any], Path], Stage]] = {
-    "vae": _vae, "decoder": _decoder, "image": _image, "motion": _motion, "controller": _controller,
+    "vae": _vae, "decoder": _decoder, "image": _image, "motion": _motion, "controller": _controller, "refine": _refine,
 }
 
 
-def train(stage: str, data: Path, out: Path, config: Path | None = None, resume: bool = False) -> Path:
+def train(stage: str, data: Path, out: Path, config: Path | None = None, resume: bool = False,
+          start: str | Path | None = None, say: Callable[[str], None] = lambda line: None) -> Path:
     """Run one stage. Returns the folder of the bundle it trained (for `clips`: of the clips).
 
     data: photographs and videos for `clips` and `flow`, the folder of clips for every other stage.
+    start: a bundle whose components the run starts from (`copy_bundle`).   say: gets a line for the user.
+    A stage goes on with its component if `out`/bundle holds it, else it makes a new one.
     """
     loop = configured(LoopConfig, read_config(config, "loop"), "loop")
     settings = read_config(config, "stage")
     torch.manual_seed(loop.seed)  # initial weights
     if stage == "clips":
-        make_clips(data, out, configured(ClipConfig, settings, "clips"), loop.seed)
+        if start is not None:
+            raise InputError("clips are made without weights; leave out --from here and give it to the stages that follow")
+        made = configured(ClipConfig, settings, "clips")
+        if not (count := make_clips(data, out, made, loop.seed)):
+            raise InputError(f"--data {data} gave no clip; videos need {made.reach} frames without a cut and {made.size} px "
+                             f"a side, or set `reach` and `size` in the config")
+        say(f"clips: {count} of the {made.clips} asked for" if count < made.clips else f"clips: {count}")
         return out
+    from accelerate import Accelerator
+
+    accelerator = Accelerator()  # first of all: it gives every process its own device
+    if start is not None:
+        if accelerator.is_main_process:
+            copy_bundle(start, out / "bundle")
+        accelerator.wait_for_everyone()
+    fresh = settings.pop("fresh", 0.0)  # share of crops degraded anew, on the device
+    record: dict[str, Any] = {"settings": settings}
     if stage == "flow":  # moves a camera over photographs itself: flow is exact there, not so on clips
+        from ..conditioning.raft import Raft
         from .stages.flow import build_flow_stage
 
-        record = {"settings": dict(settings)}
-        return Trainer(build_flow_stage(data, settings), loop, out, resume, record).run()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    fresh = settings.pop("fresh", 0.0)  # share of crops degraded anew, on the device
-    store = ClipStore(data, device, device_resident=device == "cuda", fresh=fresh)
-    record = {"clips": len(store), "settings": {**settings, "fresh": fresh}}
-    return Trainer(BUILD[stage](store, settings, out), loop, out, resume, record).run()
+        built: Stage = build_flow_stage(data, settings)
+        if (raft := _existing(out, "flow", {}, Raft)) is not None:
+            built.trained["flow"].load_state_dict(raft.state_dict())
+    else:
+        device = accelerator.device if accelerator.device.type == "cuda" else torch.device("cpu")
+        store = ClipStore(data, device, device_resident=device.type == "cuda", fresh=fresh)
+        record = {"clips": len(store), "settings": {**settings, "fresh": fresh}}
+        built = BUILD[stage](store, settings, out)
+    if accelerator.is_main_process and not resume:
+        for part, module in built.trained.items():
+            if isinstance(component_of(out / "bundle", part), type(module)):
+                say(f"{stage}: goes on with the {part} in {out / 'bundle'}")
+    return Trainer(built, loop, out, resume, record).run()

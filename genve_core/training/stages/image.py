@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn as nn
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from ...diffuser.backbone import ImageDiffuser, build_image_unet
@@ -31,9 +32,10 @@ class ImageConfig:
 class ImageStage:
     name = "image"
 
-    def __init__(self, store: ClipStore, config: ImageConfig, vae: MiniVAE, schedule: NoiseSchedule):
+    def __init__(self, store: ClipStore, config: ImageConfig, vae: MiniVAE, schedule: NoiseSchedule,
+                 unet: UNet2DConditionModel | None = None):
         self.store, self.config, self.vae, self.schedule = store, config, vae, schedule
-        self.unet = build_image_unet(vae.latent_channels, config.channels, config.layers)
+        self.unet = unet or build_image_unet(vae.latent_channels, config.channels, config.layers)
         self.diffuser = ImageDiffuser(self.unet)
         self.trained = nn.ModuleDict({"unet": self.unet})
 

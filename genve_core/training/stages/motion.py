@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.models.unets.unet_motion_model import MotionAdapter, UNetMotionModel
 from torch import Tensor
 
 from ...diffuser.backbone import MotionDiffuser, from_image_unet, motion_adapter_of
@@ -32,9 +33,10 @@ class MotionStage:
     name = "motion"
 
     def __init__(self, store: ClipStore, config: MotionConfig, vae: MiniVAE, unet: UNet2DConditionModel,
-                 schedule: NoiseSchedule):
+                 schedule: NoiseSchedule, motion: MotionAdapter | None = None):
         self.store, self.config, self.vae, self.schedule = store, config, vae, schedule
-        self.diffuser = MotionDiffuser(from_image_unet(unet))
+        video_unet = from_image_unet(unet) if motion is None else UNetMotionModel.from_unet2d(unet, motion)
+        self.diffuser = MotionDiffuser(video_unet)  # type: ignore[arg-type]
         self.diffuser.unet.freeze_unet2d_params()
         self.trained = nn.ModuleDict({"motion": motion_adapter_of(self.diffuser.unet)})
 

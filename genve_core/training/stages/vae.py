@@ -32,15 +32,15 @@ class VaeConfig:
 class VaeStage:
     name = "vae"
 
-    def __init__(self, store: ClipStore, config: VaeConfig):
+    def __init__(self, store: ClipStore, config: VaeConfig, vae: MiniVAE | None = None):
         self.store, self.config = store, config
-        self.vae = MiniVAE(config.latent_channels, config.channels, config.depth)
+        self.vae = vae or MiniVAE(config.latent_channels, config.channels, config.depth)
         self.trained = nn.ModuleDict({"vae": self.vae})
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
         crop = self.store.crop(rng, self.config.crop, 1)
         frame = crop["up" if rng.random() < self.config.poor_share else "hq"][1]
-        c, side = self.config.latent_channels, self.config.crop // 8
+        c, side = self.vae.latent_channels, self.config.crop // 8
         return {"frame": frame, "noise": torch.from_numpy(rng.standard_normal((2, c, side, side), dtype=np.float32))}
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:

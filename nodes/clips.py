@@ -1,0 +1,87 @@
+"""What the nodes of the graph ask of an up-scaled clip: frames, size, key frame."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..genve_core.errors import InputError
+from .convert import frames_of
+
+if TYPE_CHECKING:
+    from ..genve_core.clip import Clip
+    from .engine import HostModels
+
+Value = TypeVar("Value")
+
+CHOOSE = -1  # as a key frame: choose one
+SIDE = "Of the output, in pixels; 0 = by scale. With one side given, the other keeps the aspect."
+
+
+def upscaled_clip(images: Any, name: str = "images") -> Clip:
+    """An up-scaled IMAGE as the clip that the steps work on: taken up to its own size, which changes nothing."""
+    from ..genve_core.clip import Clip
+
+    frames, _ = frames_of(images, name)
+    return Clip(frames, (frames.shape[-2], frames.shape[-1]))
+
+
+def wanted_size(h: int, w: int, scale: float, width: int, height: int) -> tuple[int, int]:
+    """(h, w) in pixels for a video of h x w: by `scale`, or as `width` and `height` say; of one of them the other follows.
+
+    width, height: 0 = not given.   Raises InputError out of range.
+    """
+    from ..genve_core.settings import EnhanceConfig
+
+    if not width and not height:
+        return EnhanceConfig(scale=scale).output_size(h, w)
+    return EnhanceConfig(size=(height or round(h * width / w), width or round(w * height / h))).output_size(h, w)
+
+
+def key_frame_of(key_frame: int, frames: Tensor) -> int:
+    """The frame that a key frame input means; CHOOSE looks for a sharp, central one of `frames` (f, 3, h, w).
+
+    Raises InputError if the clip has no such frame.
+    """
+    from ..genve_core.reference.key_frame import check_key_frame, choose_key_frame
+
+    return choose_key_frame(frames) if key_frame == CHOOSE else check_key_frame(key_frame, len(frames))
+
+
+def channels_of(models: HostModels) -> int:
+    """Channels of the latents that a bundle works with."""
+    return int(models.bundle["vae"].latent_channels)  # type: ignore[arg-type]
+
+
+def one_picture(image: Any, name: str) -> Tensor:
+    """A reference IMAGE as `fit_reference` takes it: (3, h, w), or (4, h, w) with alpha last, in [-1, 1].
+
+    Raises InputError for more than one picture: only one can show the key frame.
+    """
+    frames, alpha = frames_of(image, name)
+    if len(frames) > 1:
+        raise InputError(f"{name} holds {len(frames)} pictures, wanted one, of the key frame; pick it with Image From Batch")
+    return frames[0] if alpha is None else torch.cat([frames[0], alpha * 2 - 1])
+
+
+def moved(value: Value, device: torch.device) -> Value:
+    """What the steps return, or want, with every tensor in it on `device`: a dataclass, or a tuple or dict of such."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: moved(part, device) for key, part in value.items()}  # type: ignore[return-value]
+    if isinstance(value, tuple):
+        return tuple(moved(part, device) for part in value)  # type: ignore[return-value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: moved(getattr(value, part.name), device) for part in fields(value)})
+    return value
+
+
+def kept(value: Value) -> Value:
+    """The same on the host's device for what lies on wires: the accelerator's memory is for what is being computed."""
+    import comfy.model_management as management
+
+    return moved(value, management.intermediate_device())

@@ -1,0 +1,122 @@
+"""Enhance Video (GenVE): the whole graph in one node."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import InputImpl, Types, io
+from torch import Tensor
+
+from .clips import CHOOSE, SIDE, one_picture, wanted_size
+from .compat import advanced, schema
+from .convert import read_video
+from .encode import RATE
+from .reference import FIT, FITS
+from .run import Progress, Sizes, explained, retrying_smaller, text_ui
+from .sampler import COLOUR, COLOURS, OVERLAP, STEADINESS, WINDOW, check_window, collect
+from .sockets import BundleSocket, as_bundle
+
+if TYPE_CHECKING:
+    from .engine import HostModels
+
+# of the time a clip takes on two CPU cores, as benchmarks/node_overhead.py measures it
+SHARES = {"read": 0.02, "encode": 0.1, "flow": 0.1, "diffuse": 0.1, "decode": 0.65}
+
+
+class GenVEEnhanceVideo(io.ComfyNode):
+    """Does what the graph of single nodes does, with the same result."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="GenVEEnhanceVideo",
+            display_name="Enhance Video (GenVE)",
+            category="GenVE",
+            description="A poor clip in, a better one out, with the look of one good frame: the whole GenVE graph in one node.",
+            search_aliases=["genve", "video upscale", "video restoration", "super resolution", "enhance", "v2v"],
+            inputs=[
+                io.MultiType.Input("video", types=[io.Image, io.Video],
+                                   tooltip="One shot, as IMAGE (frames) or VIDEO: any size from 8 px, any number of frames."),
+                io.Float.Input("scale", default=4.0, min=0.25, max=8.0, step=0.05, round=0.001,
+                               display_mode=io.NumberDisplay.slider,
+                               tooltip="Times the width and the height. 4 is what genve-mini was trained for."),
+                io.Int.Input("n", default=250, min=0, max=999, display_mode=io.NumberDisplay.slider,
+                             tooltip="Noise level, of 1000: 0 keeps the input most, 999 invents most. "
+                                     "250 is what genve-mini recommends."),
+                io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.01, round=0.001,
+                               display_mode=io.NumberDisplay.slider,
+                               tooltip="Of the reference, as a share: 0 is exactly as without a reference, 1 is all of it."),
+                io.Int.Input("key_frame", default=CHOOSE, min=CHOOSE, max=1_000_000,
+                             tooltip="The frame that the reference shows, counted from 0; -1 chooses a sharp and central one."),
+                io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True,
+                             tooltip="The same seed gives the same result."),
+                io.Int.Input("steps", default=0, min=0, max=1000,
+                             tooltip="Denoising steps; 0 = as many as the bundle recommends (genve-mini: 1)."),
+                advanced(io.Int.Input("width", default=0, min=0, max=16384, tooltip=SIDE)),
+                advanced(io.Int.Input("height", default=0, min=0, max=16384, tooltip=SIDE)),
+                advanced(io.Combo.Input("fit", options=FITS, default="cover", tooltip=FIT)),
+                advanced(io.Boolean.Input("match_colour", default=True,
+                                          tooltip="Give the reference the key frame's colours; off keeps its own.")),
+                advanced(io.Int.Input("window", default=16, min=1, max=256, tooltip=WINDOW)),
+                advanced(io.Int.Input("overlap", default=4, min=0, max=255, tooltip=OVERLAP)),
+                advanced(io.Combo.Input("colour", options=COLOURS, default="low", tooltip=COLOUR)),
+                advanced(io.Float.Input("steadiness", default=1.0, min=0.0, max=1.0, step=0.01, round=0.001,
+                                        display_mode=io.NumberDisplay.slider, tooltip=STEADINESS)),
+                io.Image.Input("reference", optional=True,
+                               tooltip="One good picture of the key frame, any size; without it, one is made from the clip."),
+                BundleSocket.Input("bundle", optional=True, tooltip="From Load GenVE Bundle; without it, genve-mini."),
+            ],
+            outputs=[
+                io.Image.Output("frames", display_name="IMAGE", tooltip="The finished frames; an RGBA IMAGE keeps its alpha."),
+                io.Video.Output("enhanced_video", display_name="VIDEO",
+                                tooltip="The same with the input's frame rate and sound; 25 frames per second for an IMAGE."),
+            ],
+        )
+
+    @classmethod
+    @explained
+    def execute(cls, video, scale: float, n: int, strength: float, key_frame: int, seed: int, steps: int, width: int,
+                height: int, fit: str, match_colour: bool, window: int, overlap: int, colour: str, steadiness: float,
+                reference=None, bundle=None) -> io.NodeOutput:
+        from ..genve_core.diffuser.windows import WindowConfig
+        from ..genve_core.media import ColourConfig
+        from ..genve_core.pipeline import EnhanceConfig, Enhancer
+
+        models = _bundled() if bundle is None else as_bundle(bundle)
+        picture = None if reference is None else one_picture(reference, "reference")
+        progress = Progress(SHARES)
+        source = read_video(video, on_frame=partial(progress, "read"))
+        check_window(models, window, len(source.frames))
+        size = wanted_size(*source.frames.shape[-2:], scale, width, height)
+        chosen = dict(size=size, key_frame=None if key_frame == CHOOSE else key_frame, noise_level=n, steps=steps or None,
+                      reference_strength=strength, seed=seed, fit=fit, match_colour=match_colour,
+                      colour=ColourConfig(colour), steadiness=steadiness)  # type: ignore[arg-type]
+
+        def enhance(sizes: Sizes) -> tuple[Tensor, tuple[str, ...]]:
+            config = EnhanceConfig(**chosen, window=sizes.window, tiling=sizes.tiling, chunk=sizes.chunk)  # type: ignore[arg-type]
+            enhancer = Enhancer(models, config)
+            frames = enhancer.run(source.frames, picture, progress)
+            return collect(frames, len(source.frames), size, progress, source.alpha), enhancer.notes
+
+        (images, notes), more = retrying_smaller(enhance, Sizes(WindowConfig(window, overlap)), ("chunk", "tile", "window"))
+        parts = Types.VideoComponents(images=images[..., :3], audio=source.audio, frame_rate=source.rate or RATE)
+        return io.NodeOutput(images, InputImpl.VideoFromComponents(parts), ui=text_ui(*source.notes, *notes, *more))
+
+
+def _bundled() -> HostModels:
+    """The bundle that ships with the pack, kept for the next run; the host takes it off the device when it must."""
+    from ..genve_core.bundle import DEFAULT_BUNDLE
+    from .model_folder import fingerprint
+
+    return _loaded(DEFAULT_BUNDLE, fingerprint(DEFAULT_BUNDLE))
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, state: str) -> HostModels:
+    """state: of the files, so that replaced weights are loaded anew."""
+    from ..genve_core.bundle import load_bundle
+    from .engine import HostModels
+    from .model_folder import bundle_folder
+
+    return HostModels(load_bundle(bundle_folder(name)))

@@ -1,0 +1,37 @@
+"""The files that workflows ask for, small: a clip of 8 frames for every video, its good key frame for every picture.
+
+    python tests/browser/make_inputs.py FOLDER clip.mp4 picture.png ...
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMES, KEY_FRAME = slice(12, 20), 16  # of the sample; the key frame is number 4 of the cut clip
+WIDTH, HEIGHT = 88, 56  # px
+VIDEOS = {".mp4", ".mov", ".mkv", ".webm"}
+
+
+def make_inputs(folder: Path, names: list[str]) -> None:
+    """Write each name into `folder` unless it is there: the same clip or the same picture."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    import make_sample
+    from PIL import Image
+    from skimage.data import astronaut
+
+    truth = make_sample.render(astronaut(), make_sample.camera(make_sample.FRAMES))
+    truth = truth[:, 20 : 20 + HEIGHT * make_sample.SCALE, 48 : 48 + WIDTH * make_sample.SCALE]
+    for path in (folder / name for name in names):
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() in VIDEOS:
+            make_sample.compress(make_sample.spoil(truth[FRAMES]), path)
+        else:
+            Image.fromarray(truth[KEY_FRAME]).save(path)
+
+
+if __name__ == "__main__":
+    make_inputs(Path(sys.argv[1]), sys.argv[2:])
