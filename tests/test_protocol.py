@@ -164,5 +164,5 @@ def test_any_other_name_is_a_clip_of_ones_own_below_the_data_folder(tmp_path, te
     (clip,) = find_clips(["mine"], tmp_path)
     assert clip == Clip("mine", "mine")
     assert load_sample(clip, "clean4x", tmp_path).truth.shape == (3, 64, 96, 3)
-    with pytest.raises(InputError, match="clip 'cat' is not in protocol v1; .* or name a file below --data"):
+    with pytest.raises(InputError, match=r"clip 'cat' is not in protocol v1; .* or name a file below --data"):
         find_clips(["cat"], tmp_path)

@@ -18,7 +18,7 @@ from ..errors import InputError
 SIZES: dict[str, dict[str, str]] = {
     "vae": {"latent_channels": "latent_channels", "channels": "channels", "depth": "depth"},
     "unet": {"channels": "block_out_channels", "layers": "layers_per_block"},
-    "decoder": {"channels": "channels", "depth": "depth"},
+    "decoder": {"channels": "channels", "depth": "depth", "reach": "reach"},
     "controller": {},  # its `lca` is looked at name by name
     "motion": {},
     "flow": {name: name for name in ("features", "width", "depth", "iterations")},
