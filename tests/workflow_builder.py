@@ -185,6 +185,8 @@ def _place(layout: list[list[Stage]]) -> list[dict[str, Any]]:
             groups.append({"id": len(groups) + 1, "title": stage.title, "bounding": [x, y, width, round(bottom - y)],
                            "color": stage.colour, "font_size": 24, "flags": {}})
             y, right = round(bottom) + GAP, max(right, x + width)
+        for group in groups[-len(stack) :]:
+            group["bounding"][2] = right - x
         x = right + GAP
     return groups
 
