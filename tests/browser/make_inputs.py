@@ -1,4 +1,4 @@
-"""The files that workflows ask for, small: a clip of 8 frames for every video, its good key frame for every picture.
+"""The files that workflows ask for, small: a clip of 20 frames for every video, its good key frame for every picture.
 
     python tests/browser/make_inputs.py FOLDER clip.mp4 picture.png ...
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FRAMES, KEY_FRAME = slice(12, 20), 16  # of the sample; the key frame is number 4 of the cut clip
+FRAMES, KEY_FRAME = slice(20), 16  # of the sample, whose key frame it is too
 WIDTH, HEIGHT = 88, 56  # px
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm"}
 

@@ -64,26 +64,49 @@ export async function loadTemplate(page, workflow) {
 async function checkLoaded(page, graph) {
   const { there, unknown } = await page.evaluate(() => ({
     there: window.app.graph._nodes.map((node) => node.type).sort(),
-    unknown: window.app.graph._nodes.filter((node) => node.has_errors || node.last_serialization?.has_errors
-      || (!window.LiteGraph.registered_node_types[node.type] && !node.subgraph)).map((node) => node.type),
+    unknown: window.app.graph._nodes.map((node) => [node.type, node.subgraph])
+      .filter(([type, inner]) => !inner && !window.LiteGraph.registered_node_types[type]).map(([type]) => type),
   }));
   const wanted = graph.nodes.map((node) => node.type).sort();
   if (unknown.length) throw new Error(`unknown nodes: ${unknown.join(", ")}`);
   if (there.join() !== wanted.join()) throw new Error(`loaded ${there.join(", ")}; wanted ${wanted.join(", ")}`);
 }
 
-/** Queues what is open and waits for success. Throws with the message of the node that failed. */
+/** Model files that the open workflow names and this host lacks: such a workflow cannot run here. */
+export function missingModels(page) {
+  return page.evaluate(() => window.app.graph._nodes.filter((node) => node.type === "CheckpointLoaderSimple")
+    .flatMap((node) => node.widgets.filter((widget) => !widget.options.values.includes(widget.value)))
+    .map((widget) => widget.value));
+}
+
+/** Queues what is open and waits for its success. Throws with the message of the node that failed or was refused. */
 export async function queue(page) {
   const result = await page.evaluate((seconds) => new Promise((resolve) => {
     const { app } = window;
-    const said = (text) => resolve(text);
-    app.api.addEventListener("execution_success", () => said("success"), { once: true });
-    app.api.addEventListener("execution_error", (event) => said(`${event.detail.node_type}: ${event.detail.exception_message}`),
-      { once: true });
-    setTimeout(() => said(`not done in ${seconds} s`), seconds * 1000);
-    app.queuePrompt(0, 1).then(() => {
-      const refused = app.lastNodeErrors; // an empty object if there are none
-      if (refused && Object.keys(refused).length) said(`refused: ${JSON.stringify(refused)}`);
+    const ended = {}; // prompt id -> message; another prompt's end is not ours
+    let id = null;
+    const listen = (type, message) => app.api.addEventListener(type, ({ detail }) => {
+      ended[detail.prompt_id] = message(detail);
+      if (id in ended) resolve(ended[id]);
+    });
+    listen("execution_success", () => "success");
+    listen("execution_interrupted", () => "interrupted");
+    listen("execution_error", (detail) => `${detail.node_type}: ${detail.exception_message}`);
+    setTimeout(() => resolve(`not done in ${seconds} s`), seconds * 1000);
+    const send = app.api.queuePrompt;
+    app.api.queuePrompt = async (...prompt) => {
+      const answer = await send.apply(app.api, prompt);
+      id = answer.prompt_id;
+      return answer;
+    };
+    app.queuePrompt(0, 1).finally(() => {
+      app.api.queuePrompt = send;
+      const refused = app.lastNodeErrors ?? {};
+      if (Object.keys(refused).length) {
+        app.api.interrupt(id); // outputs that do not depend on what was refused would run
+        resolve(`refused: ${JSON.stringify(refused)}`);
+      }
+      if (id in ended) resolve(ended[id]);
     });
   }), RUN_WITHIN);
   if (result !== "success") throw new Error(result.trim());

@@ -9,7 +9,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import * as checks from "./checks.mjs";
 import { allWorkflows, frontEnds, Host, ROOT, workflowFile } from "./host.mjs";
-import { fit, launch, load, loadTemplate, open, queue } from "./page.mjs";
+import { fit, launch, load, loadTemplate, missingModels, open, queue } from "./page.mjs";
 
 const COMPARE = "GenVECompare";
 const HELP = { en: "Drag the line", zh: "拖动分割线" }; // a sentence of web/docs/GenVECompare.md and GenVECompare/zh.md
@@ -52,7 +52,12 @@ async function runWorkflow(page, host, workflow) {
     await (options.template && workflow.pack ? loadTemplate : load)(page, workflow);
     await fit(page);
   });
-  if (!loaded || !await step(page, `run ${workflow.name}`, () => queue(page))) return;
+  const missing = loaded ? await missingModels(page) : [];
+  if (missing.length) {
+    console.log(`  skip  run ${workflow.name}: ${missing.join(", ")} is not installed`);
+    await shoot(page, workflow.name);
+  }
+  if (!loaded || missing.length || !await step(page, `run ${workflow.name}`, () => queue(page))) return;
   await fit(page);
   await shoot(page, workflow.name);
   const again = { reload: () => open(page, host), queue: () => queue(page) };

@@ -1,16 +1,16 @@
-// The docs' pictures of the workflows, from the real front end after a run: docs/screens/<workflow>.png, in
-// lower case and with underscores.
+// The docs' pictures of the workflows, from the real front end after a run (before it, where a checkpoint lacks):
+// docs/screens/<workflow>.png, in lower case and with underscores.
 //
 //   node tests/browser/screenshots.mjs [--front-end newest] [--workflow name,...] [--input folder] [--out docs/screens]
 //                                      [--port 8320]
 //
-// --input: files for the loaders; what is not in it is made (8 frames of 88x56 px).
+// --input: files for the loaders; what is not in it is made (20 frames of 88x56 px).
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { allWorkflows, frontEnds, HERE, Host, PACK, ROOT, tools, workflowFile } from "./host.mjs";
-import { bounds, fit, FREE, launch, load, open, queue } from "./page.mjs";
+import { bounds, fit, FREE, launch, load, missingModels, open, queue } from "./page.mjs";
 
 const LARGEST = [1800, 1200]; // px of a picture
 const kB = 250;
@@ -58,7 +58,7 @@ try {
   for (const workflow of workflows) {
     await open(window.page, host);
     await load(window.page, workflow);
-    await queue(window.page);
+    if (!(await missingModels(window.page)).length) await queue(window.page);
     const file = path.join(options.out, `${workflow.name.toLowerCase().replaceAll(" ", "_")}.png`);
     await photograph(window.page, file);
     console.log(`${file}: ${Math.round(fs.statSync(file).size / 1000)} kB`);
