@@ -96,12 +96,12 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
     defaults = models.defaults
     steps = steps or defaults.image_steps
     with models.computing():
-        image_diffuser, decoder = models.ready("image", "decoder", work=_work("decoder", 1, clip.up_at(key, models.device)))
+        up = clip.up_at(key, models.device)
+        image_diffuser, decoder = models.ready("image", "decoder", work=_work("decoder", 1, up))
         y = make_reference(image_diffuser, Z[:, key].to(models.device), models.schedule,
                            start=defaults.image_start if start is None else start,
                            steps=steps, gamma_max=gamma_max, noise=noise, seed=seed,
                            on_step=lambda i, _: report("reference", i + 1, steps))
-        up = clip.up_at(key, models.device)
         still = up.new_zeros(1, 1, 2, 2, 2)
         reach = cast(DetailDecoder, decoder).reach
         image = decoder(y, decoder_inputs(up.unsqueeze(0), still, still, reach=reach)).float().clamp(-1, 1)
@@ -245,7 +245,9 @@ def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: 
     return first
 
 
-BYTES_PER_PIXEL = {"vae": 200, "decoder": 400}  # activations at the widest layer, float32
+# Peak of genve-mini's live tensors in a call, float32, by torch's memory profiler on a CPU: 160 (VAE) and 316 (decoder,
+# with its inputs) at 352x224 and 704x448, one and four frames. Rounded up.
+BYTES_PER_PIXEL = {"vae": 165, "decoder": 320}
 
 
 def _work(network: str, frames: int, like: Tensor) -> int:

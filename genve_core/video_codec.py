@@ -6,7 +6,7 @@ back, and the attributes `downscale` and `latent_channels`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,15 +64,21 @@ def upsample(video: Tensor, size: tuple[int, int], *, clamp: bool = True) -> Ten
     return x.unflatten(0, video.shape[:2]).to(video.dtype)
 
 
+def padded_size(size: Sequence[int], multiple: int = 8) -> tuple[int, int]:
+    """`size` = (h, w), each side taken up to a multiple of `multiple`."""
+    h, w = (-(-side // multiple) * multiple for side in size)
+    return h, w
+
+
 def pad_to_multiple(video: Tensor, multiple: int = 8) -> Tensor:
     """Extend (..., h, w) at the right and the bottom to multiples of `multiple`, by reflection.
 
     Reflection goes back and forth as often as needed, so one pixel is enough. Undone by `crop`.
     """
-    h, w = video.shape[-2:]
-    rows, columns = (_reflected(side, -(-side // multiple) * multiple, video.device) for side in (h, w))
-    if (len(rows), len(columns)) == (h, w):
+    size = padded_size(video.shape[-2:], multiple)
+    if size == tuple(video.shape[-2:]):
         return video
+    rows, columns = (_reflected(side, wanted, video.device) for side, wanted in zip(video.shape[-2:], size, strict=True))
     return video.index_select(-2, rows).index_select(-1, columns)
 
 

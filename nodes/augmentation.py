@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ from .compat import schema
 from .convert import check_same_clip, latent_of, latents_of
 from .run import explained, to_host
 from .sockets import Carried, FlowSocket, GraphFlow, GraphReference, ReferenceSocket, as_flow, as_reference
+
+Known = TypeVar("Known", bound=Carried)
 
 KEY = "genve"  # of a LATENT: what is known of Z_n and Y_n besides their samples
 
@@ -118,19 +120,18 @@ class GenVETemporalAugmentation(io.ComfyNode):
 
 def noised_clip(latent: Any) -> Noised:
     """What Noise Augmentation knows of Z_n. Raises InputError for a LATENT from elsewhere."""
-    known = latent.get(KEY) if isinstance(latent, dict) else None
-    if not isinstance(known, Noised):
-        raise InputError("Z_n does not come from Noise Augmentation, so its noise level is not known; "
-                         "wire Z_n of Noise Augmentation to it")
-    return known
+    return _known(latent, Noised, "Z_n", "Noise Augmentation", "its noise level is not known")
 
 
 def carried_reference(latent: Any) -> CarriedReference:
     """What Temporal Augmentation knows of Y_n. Raises InputError for a LATENT from elsewhere."""
+    return _known(latent, CarriedReference, "Y_n", "Temporal Augmentation", "its reference and flow are not known")
+
+
+def _known(latent: Any, kind: type[Known], name: str, node: str, lack: str) -> Known:
     known = latent.get(KEY) if isinstance(latent, dict) else None
-    if not isinstance(known, CarriedReference):
-        raise InputError("Y_n does not come from Temporal Augmentation, so its reference and flow are not known; "
-                         "wire Y_n of Temporal Augmentation to it")
+    if not isinstance(known, kind):
+        raise InputError(f"{name} does not come from {node}, so {lack}; wire {name} of {node} to it")
     return known
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..genve_core.clip import MULTIPLE
 from ..genve_core.errors import InputError
-from ..genve_core.video_codec import upsample
+from ..genve_core.video_codec import padded_size, upsample
 from .run import to_host
 from .sockets import kind_of
 
@@ -165,7 +165,7 @@ def latent_of(Z: Tensor, **known: Any) -> dict[str, Any]:
 
 def check_same_clip(Z: Tensor, images: Tensor, names: tuple[str, str] = ("latent", "up-scaled images")) -> None:
     """Raise InputError unless Z (1, f, c, h, w) can be the latents of the up-scaled IMAGE (f, H, W, 3)."""
-    frames, (h, w) = len(images), (-(-side // MULTIPLE) * MULTIPLE // 8 for side in images.shape[1:3])
+    frames, (h, w) = len(images), (side // 8 for side in padded_size(images.shape[1:3], MULTIPLE))
     if (Z.shape[1], *Z.shape[-2:]) != (frames, h, w):
         raise InputError(f"{names[0]} has {Z.shape[1]} frames of {Z.shape[-1]}x{Z.shape[-2]} latents, {names[1]} {frames} "
                          f"frames of {w}x{h}: they are of different clips; wire both from one Upscale and Encode Video")

@@ -20,8 +20,8 @@ from .sockets import BundleSocket, as_bundle
 if TYPE_CHECKING:
     from .engine import HostModels
 
-# of the time a clip takes on two CPU cores, as benchmarks/node_overhead.py measures it
-SHARES = {"read": 0.02, "encode": 0.1, "flow": 0.1, "diffuse": 0.1, "decode": 0.65}
+# of the time a clip takes on two CPU cores, as benchmarks/enhance.py finds it
+SHARES = {"read": 0.01, "encode": 0.12, "reference": 0.04, "flow": 0.06, "diffuse": 0.23, "decode": 0.54}
 
 
 class GenVEEnhanceVideo(io.ComfyNode):

@@ -70,7 +70,9 @@ def _preview(flow: Tensor, valid: Tensor, images: Tensor) -> Tensor:
     """The flow as colours, an IMAGE (f, H/2, W/2, 3) of the frames without what they were padded by."""
     from ..genve_core.clip import MULTIPLE
     from ..genve_core.evaluation.pictures import flow_picture
+    from ..genve_core.video_codec import padded_size
 
-    h, w = (round(side * grid / (-(-side // MULTIPLE) * MULTIPLE))
-            for side, grid in zip(images.shape[1:3], flow.shape[-2:], strict=True))
+    size = images.shape[1:3]
+    h, w = (round(side * grid / padded)
+            for side, grid, padded in zip(size, flow.shape[-2:], padded_size(size, MULTIPLE), strict=True))
     return to_host(flow_picture(flow, valid)[..., :h, :w].movedim(1, -1).contiguous())

@@ -93,10 +93,10 @@ def _motion(flow: GraphFlow, shape: tuple[int, ...]) -> list[Motion]:
     """The flow on the result's grid; shape: (f, H, W, 3) of the result."""
     from ..genve_core.clip import MULTIPLE
     from ..genve_core.evaluation.clip_metrics import motion_of_flow
+    from ..genve_core.video_codec import padded_size
 
     frames, h, w = flow.images.shape[:3]
     if (frames, h, w) != shape[:3]:
         raise InputError(f"the flow is of {frames} frames of {w}x{h} px, the result has {shape[0]} of {shape[2]}x{shape[1]}; "
                          f"wire the flow of this result's own graph, or none")
-    padded = (-(-h // MULTIPLE) * MULTIPLE, -(-w // MULTIPLE) * MULTIPLE)
-    return motion_of_flow(flow.flow, padded, (h, w))
+    return motion_of_flow(flow.flow, padded_size((h, w), MULTIPLE), (h, w))
