@@ -15,18 +15,18 @@ OPTIONS ?=
 
 ifeq ($(INPUT),)
 demo: $(VENV)/demo.ready
-	$(BIN)/python examples/make_sample.py $(OUT)
+	$(BIN)/python demo/make_sample.py $(OUT)
 	$(BIN)/genve enhance $(OUT)/sample.mp4 -o $(OUT)/enhanced.mp4 --overwrite $(OPTIONS)
 	$(BIN)/genve enhance $(OUT)/sample.mp4 -o $(OUT)/enhanced_with_reference.mp4 --overwrite \
 		--reference $(OUT)/key_frame.png --key-frame 16 $(OPTIONS)
-	$(BIN)/python examples/before_after.py $(OUT)/sample.mp4 -o $(OUT)/before_after.png \
+	$(BIN)/python demo/before_after.py $(OUT)/sample.mp4 -o $(OUT)/before_after.png \
 		--show "GenVE, no reference given=$(OUT)/enhanced.mp4" \
 		--show "GenVE, one good frame=$(OUT)/enhanced_with_reference.mp4" --show "truth=$(OUT)/truth"
 else
 demo: $(VENV)/demo.ready
 	mkdir -p $(OUT)
 	$(BIN)/genve enhance "$(INPUT)" -o $(OUT)/enhanced.mp4 --overwrite $(OPTIONS)
-	$(BIN)/python examples/before_after.py "$(INPUT)" -o $(OUT)/before_after.png --show "GenVE=$(OUT)/enhanced.mp4"
+	$(BIN)/python demo/before_after.py "$(INPUT)" -o $(OUT)/before_after.png --show "GenVE=$(OUT)/enhanced.mp4"
 endif
 
 test: $(VENV)/test.ready

@@ -16,7 +16,7 @@ VIDEOS = {".mp4", ".mov", ".mkv", ".webm"}
 
 def make_inputs(folder: Path, names: list[str]) -> None:
     """Write each name into `folder` unless it is there: the same clip or the same picture."""
-    sys.path.insert(0, str(ROOT / "examples"))
+    sys.path.insert(0, str(ROOT / "demo"))
     import make_sample
     from PIL import Image
     from skimage.data import astronaut

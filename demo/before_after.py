@@ -1,6 +1,6 @@
 """Put one frame of a poor video beside its better versions, with a detail of each below, as one labelled picture.
 
-    python examples/before_after.py poor.mp4 --show "GenVE=enhanced.mp4" --show "truth=truth/" -o before_after.png
+    python demo/before_after.py poor.mp4 --show "GenVE=enhanced.mp4" --show "truth=truth/" -o before_after.png
 """
 
 from __future__ import annotations

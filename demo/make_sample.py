@@ -1,6 +1,6 @@
 """Make a poor clip whose truth is known: a camera moves over a photograph, then optics, sensor and codec spoil it.
 
-    python examples/make_sample.py out/demo
+    python demo/make_sample.py out/demo
 
 leaves sample.mp4 (the poor clip), truth/ (the good frames) and key_frame.png (the good frame of KEY_FRAME). The
 photograph is scikit-image's `astronaut`: Eileen Collins, by NASA, in the public domain.
