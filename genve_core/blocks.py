@@ -3,6 +3,8 @@ on a bounded neighbourhood only, so tiles can be made exactly seam-free."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -31,7 +33,10 @@ class ResBlock(nn.Module):
         return x + self.second(F.leaky_relu(self.first(y), 0.1))
 
 
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+def zeroed(layer: Layer) -> Layer:
     """The layer with all parameters at zero: what it ends starts by changing nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

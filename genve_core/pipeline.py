@@ -82,7 +82,7 @@ class Enhancer:
             flow = find_flow(self.models, clip, keys, config.flow, chunk=config.chunk, report=report)
         with self._timed("diffuse"):
             Z_0 = self._diffuse(Z, references, flow, report)
-        finished = decode_clip(self.models, clip, Z_0, flow, references, strength=config.reference_strength,
+        finished = decode_clip(self.models, clip, Z_0, flow, references, n=self.n, strength=config.reference_strength,
                                colour=config.colour, steadiness=config.steadiness, flow_config=config.flow,
                                chunk=config.chunk, report=report)
         for _ in range(len(clip)):

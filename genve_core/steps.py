@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -104,7 +104,8 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
                            on_step=lambda i, _: report("reference", i + 1, steps))
         still = up.new_zeros(1, 1, 2, 2, 2)
         reach = cast(DetailDecoder, decoder).reach
-        image = decoder(y, decoder_inputs(up.unsqueeze(0), still, still, reach=reach)).float().clamp(-1, 1)
+        image = decoder(y, decoder_inputs(up.unsqueeze(0), still, still, reach=reach), defaults.noise_level)
+        image = image.float().clamp(-1, 1)
         return Reference(key, image[0], y[0].float(), torch.ones_like(image[0, :1]))
 
 
@@ -180,11 +181,12 @@ def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int],
 
 
 def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference] = (), *,
-                strength: float = 1.0, colour: ColourConfig = ColourConfig(), steadiness: float = 1.0,
+                n: int, strength: float = 1.0, colour: ColourConfig = ColourConfig(), steadiness: float = 1.0,
                 flow_config: FlowConfig = FlowConfig(), frames: range | None = None, chunk: int = CHUNK,
                 report: OnProgress = silent) -> Iterator[Tensor]:
     """Finished frames, one by one: (3, h, w) in [-1, 1] at the clip's size, on the CPU, with the input's colours.
 
+    n: noise level of the conditions: how much detail is wanted.
     strength: how much of the references' detail is let in; 0 is exactly as without any.
     steadiness: weight of each neighbour in the final fusion along the motion.
     frames: only these, in a row; None = all. Of Z_0 these and the frame before and after them must be finished.
@@ -193,7 +195,11 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     # that fusion looks at one neighbour on each side
     span = range(max(0, wanted.start - 1), min(len(clip), wanted.stop + 1))
     used = references if strength > 0 else ()
-    decoded = _coloured(models, clip, Z_0, flow, used, strength, ColourMatch(colour), span, chunk, report)
+
+    def decode(part: slice) -> tuple[Tensor, Tensor]:
+        return _decode_part(models, clip, Z_0, flow, used, n, strength, part)
+
+    decoded = _coloured(decode, ColourMatch(colour), span, chunk, report)
     rows = slice(span.start, span.stop)
     finished = steadied(decoded, flow.forward[rows], flow.backward[rows], steadiness, flow_config)
     for i in span:
@@ -203,34 +209,34 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
             yield frame
 
 
-def _coloured(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
-              match: ColourMatch, span: range, chunk: int, report: OnProgress) -> Iterator[Tensor]:
-    """Decoded frames (3, H, W) of `span` with the input's colours, one by one."""
+def _coloured(decode: Callable[[slice], tuple[Tensor, Tensor]], match: ColourMatch, span: range, chunk: int,
+              report: OnProgress) -> Iterator[Tensor]:
+    """Decoded frames (3, H, W) of `span` with the input's colours, one by one. decode: (decoded, up-sampled) of a part."""
     parts = [slice(span.start + part.start, span.start + part.stop) for part in chunks(len(span), chunk)]
     if match.needs_first_pass:
         for part in parts:
-            match.observe(*_decode_part(models, clip, Z_0, flow, references, strength, part))
+            match.observe(*decode(part))
     for part in parts:
-        frames = match.apply(*_decode_part(models, clip, Z_0, flow, references, strength, part))
+        frames = match.apply(*decode(part))
         report("decode", part.stop - span.start, len(span))
         yield from frames
 
 
 def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference],
-                 strength: float, part: slice) -> tuple[Tensor, Tensor]:
+                 n: int, strength: float, part: slice) -> tuple[Tensor, Tensor]:
     reach = cast(DetailDecoder, models.build("decoder")).reach
     around = slice(max(0, part.start - reach), min(len(clip), part.stop + reach))
     mine = slice(part.start - around.start, part.stop - around.start)
     up = clip.up(around, models.device)
     (decoder,) = models.ready("decoder", work=_work("decoder", part.stop - part.start, up))
     inputs = _inputs(models, clip, up, flow, references, strength, around, mine, reach)
-    return decoder(Z_0[0, part].to(models.device), inputs).float(), up[mine]
+    return decoder(Z_0[0, part].to(models.device), inputs, n).float(), up[mine]
 
 
 def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
             around: slice, mine: slice, reach: int) -> DecoderInputs:
     """What the detail decoder sees; of several references the sum, each with its share."""
-    rows = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
+    rows: dict[str, Any] = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
     if not references:
         return decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, **rows)
     parts = [

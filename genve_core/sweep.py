@@ -81,7 +81,7 @@ def sweep(models: Models, clip: Clip, Z: Tensor, references: Mapping[str, Sequen
                              strength=config.strength)
             Z_0[:, rows] = diffuse(models, Z[:, rows], guidance, times, seed=config.seed, window=config.window,
                                    first_frame=span.start, report=stay).cpu()
-        pictures = [next(decode_clip(models, clip, Z_0, flow, used, strength=config.strength, report=stay,
+        pictures = [next(decode_clip(models, clip, Z_0, flow, used, n=n, strength=config.strength, report=stay,
                                      frames=range(frame, frame + 1))) for frame in config.frames]
         report("sweep", done + 1, len(settings))
         yield ", ".join(part for part in (f"n = {n}", name) if part), pictures

@@ -116,7 +116,8 @@ def _decode(steering: GraphGuidance, Z_0: Tensor, colour: ColourConfig, steadine
     flow, references = moved(steering.flow.flow, models.device), moved(steering.references, models.device)
 
     def decode(sizes: Sizes) -> Tensor:
-        frames = decode_clip(models, clip, Z_0, flow, references, strength=steering.strength, colour=colour,
+        frames = decode_clip(models, clip, Z_0, flow, references, n=steering.guidance.n,
+                             strength=steering.strength, colour=colour,
                              steadiness=steadiness, chunk=sizes.chunk, report=progress)
         return collect((frame.unsqueeze(0) for frame in frames), len(clip), clip.size, progress)
 

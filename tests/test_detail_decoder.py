@@ -68,3 +68,25 @@ def test_where_the_flow_is_not_valid_nothing_of_the_reference_is_seen():
     inputs = decoder_inputs(up, still, still, reference=torch.rand(1, 3, 24, 40), key=up[:, 0], to_key=still, valid=valid)
     assert inputs.detail[..., 20:].abs().max() == 0
     assert inputs.detail[..., :20].abs().min() >= 0 and inputs.detail[..., :20].abs().max() > 0
+
+
+def test_a_decoder_that_learns_noise_levels_starts_as_it_was():
+    up, still = row(2), torch.zeros(1, 2, 2, 6, 10)
+    latents, inputs = torch.randn(2, 4, 3, 5), decoder_inputs(up, still, still)
+    plain = tiny()
+    torch.nn.init.normal_(plain.tail.weight)
+    told = plain.with_noise_levels()
+    assert told.config["noise_levels"] and not plain.config["noise_levels"]
+    assert torch.equal(told(latents, inputs, 300), plain(latents, inputs))
+
+
+def test_the_noise_level_reaches_every_frame_of_a_batch():
+    up, still = row(2), torch.zeros(1, 2, 2, 6, 10)
+    latents, inputs = torch.randn(2, 4, 3, 5), decoder_inputs(up, still, still)
+    decoder = tiny().with_noise_levels()
+    for layer in (decoder.tail, decoder.noise_embedding):
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    low, high = decoder(latents, inputs, 0), decoder(latents, inputs, 400)
+    each = decoder(latents, inputs, torch.tensor([0, 400]))
+    assert (high - low).abs().max() > 1e-3
+    assert torch.allclose(each[0], low[0], atol=1e-6) and torch.allclose(each[1], high[1], atol=1e-6)

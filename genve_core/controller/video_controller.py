@@ -18,6 +18,7 @@ from diffusers.models.unets.unet_motion_model import UNetMotionModel
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..blocks import zeroed
 from ..diffuser.backbone import skip_channels
 from .local_attention import LCAConfig, LocalAwareCrossAttention
 
@@ -50,8 +51,8 @@ class VideoController(ModelMixin, ConfigMixin):
         self.lca = LocalAwareCrossAttention(whole.config["in_channels"], LCAConfig(**lca_config))
         dim = self.lca.config.dim
         self.fit_e = nn.Identity() if dim == first else nn.Conv2d(dim, first, 1)
-        self.noise_embedding = _zero(nn.Linear(first, self.time_embedding.linear_2.out_features))
-        self.zero_convs = nn.ModuleList(_zero(nn.Conv2d(c, c, 1)) for c in skip_channels(whole))
+        self.noise_embedding = zeroed(nn.Linear(first, self.time_embedding.linear_2.out_features))
+        self.zero_convs = nn.ModuleList(zeroed(nn.Conv2d(c, c, 1)) for c in skip_channels(whole))
 
     @classmethod
     def from_unet(cls, unet: UNetMotionModel, lca_config: LCAConfig = LCAConfig()) -> VideoController:
@@ -113,9 +114,3 @@ class VideoController(ModelMixin, ConfigMixin):
             )
         return self.fit_e(rearrange(e, "b f c h w -> (b f) c h w"))
 
-
-def _zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
-    nn.init.zeros_(layer.weight)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer

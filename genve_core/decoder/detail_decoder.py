@@ -6,12 +6,14 @@ warped poor key frame (to judge how well the warp fits), and the neighbouring po
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from ..blocks import down, stack, up, zeroed
 
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
 RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
+NOISE_FEATURES = 32  # sinusoids that n is embedded in
 
 
 def neighbours(reach: int) -> tuple[int, ...]:
@@ -47,11 +50,12 @@ class DetailDecoder(ModelMixin, ConfigMixin):
 
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
+    noise_levels: whether it is told n, and so how much detail is wanted (stage `decoder`); else n changes nothing.
     """
 
     @register_to_config
     def __init__(self, latent_channels: int = 16, channels: tuple[int, ...] = (32, 64, 128),
-                 depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2):
+                 depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, noise_levels: bool = False):
         super().__init__()
         self.reach = reach
         a, b, c = channels
@@ -64,18 +68,37 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         self.from_eighth, self.quarter_out = up(c, b), stack(b, depth[3], norm=True)
         self.from_quarter, self.half_out = up(b, a), stack(a, depth[1], norm=True)
         self.tail = zeroed(nn.Conv2d(a, 16, 3, padding=1))  # RGB residual and trust, 2 x 2 pixels each
+        self.noise_embedding = zeroed(nn.Linear(NOISE_FEATURES, 2 * (a + b + c))) if noise_levels else None
 
-    def forward(self, latents: Tensor, inputs: DecoderInputs) -> Tensor:
-        """Latents (n, c, h/8, w/8) and inputs of n frames, sides multiples of 8 -> frames (n, 3, h, w).
+    def with_noise_levels(self) -> DetailDecoder:
+        """The same decoder, weights included, that can learn what n asks for; so far n changes nothing."""
+        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        decoder = DetailDecoder(**{**config, "noise_levels": True})
+        decoder.load_state_dict({**decoder.state_dict(), **self.state_dict()})
+        return decoder
 
+    def forward(self, latents: Tensor, inputs: DecoderInputs, n: int | Tensor = 0) -> Tensor:
+        """Latents (b, c, h/8, w/8) and inputs of b frames, sides multiples of 8 -> frames (b, 3, h, w).
+
+        n: noise level of the conditions in [0, 1000), one or (b,).
         Untrained and without a reference, it returns the up-sampled frames.
         """
         differences = [DIFFERENCE_GAIN * x for x in (inputs.key, inputs.near)]
         pixels = F.pixel_unshuffle(torch.cat([inputs.up, DIFFERENCE_GAIN * inputs.detail], 1), 2)
         half = self.half_in(self.head(torch.cat([pixels, inputs.valid, *differences], 1)))
         quarter = self.quarter_in(self.to_quarter(half))
-        eighth = self.eighth(self.to_eighth(quarter) + self.latent_in(latents))
-        quarter = self.quarter_out(quarter + self.from_eighth(eighth))
-        half = self.half_out(half + self.from_quarter(quarter))
+        told = self._modulation(n, latents)
+        eighth = self.eighth(told[2](self.to_eighth(quarter) + self.latent_in(latents)))
+        quarter = self.quarter_out(told[1](quarter + self.from_eighth(eighth)))
+        half = self.half_out(told[0](half + self.from_quarter(quarter)))
         residual, trust = F.pixel_shuffle(self.tail(half), 2).float().split([3, 1], dim=1)
         return inputs.up + torch.sigmoid(trust) * inputs.detail + RESIDUAL_GAIN * residual
+
+    def _modulation(self, n: int | Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        """What n does to the features at 1/2, 1/4 and 1/8 of the frame: a gain and a shift per channel."""
+        if self.noise_embedding is None:
+            return [lambda x: x] * 3
+        level = torch.as_tensor(n, device=like.device).reshape(-1)
+        embedded = self.noise_embedding(get_timestep_embedding(level, NOISE_FEATURES).to(like.dtype))
+        parts = embedded[..., None, None].split([2 * width for width in self.config["channels"]], dim=1)
+        return [lambda x, gain=gain, shift=shift: x * (1 + gain) + shift for gain, shift in (p.chunk(2, 1) for p in parts)]

@@ -43,14 +43,27 @@ def structure_loss(result: Tensor, truth: Tensor, scales: int = 2) -> Tensor:
     return total / scales
 
 
-def restoration_loss(result: Tensor, truth: Tensor, *, edge: float = 0.5, steady: float = 0.5,
-                     structure: float = 0.0) -> Tensor:
-    """L1 + edges + structure + steadiness of videos (b, f, 3, h, w)."""
+def input_loss(result: Tensor, up: Tensor, cell: int = 4) -> Tensor:
+    """L1 between (n, 3, h, w) and the up-sampled input, both averaged over cells of `cell` pixels a side."""
+    return (F.avg_pool2d(result, cell) - F.avg_pool2d(up, cell)).abs().mean()
+
+
+def restoration_loss(result: Tensor, truth: Tensor, *, edge: float = 0.5, steady: float = 0.5) -> Tensor:
+    """L1 + edges + steadiness of videos (b, f, 3, h, w)."""
     a, b = result.float(), truth.float()
     loss = (a - b).abs().mean() + edge * gradient_loss(a.flatten(0, 1), b.flatten(0, 1))
-    if structure:
-        loss = loss + structure * structure_loss(a.flatten(0, 1), b.flatten(0, 1))
     return loss + steady * frame_difference_loss(a, b) if a.shape[1] > 1 else loss
+
+
+def dial_loss(result: Tensor, truth: Tensor, up: Tensor, amount: Tensor, *, structure: float, fidelity: float) -> Tensor:
+    """What the noise level asks of videos (b, f, 3, h, w): full contrast at high n, closeness to the input at low n.
+
+    amount: (b,) in [0, 1], n's share of the highest.   structure: weight of `structure_loss` at 1.
+    fidelity: weight of `input_loss` at 0.
+    """
+    parts = [structure * share * structure_loss(a, b) + fidelity * (1 - share) * input_loss(a, u)
+             for a, b, u, share in zip(result.float(), truth, up, amount, strict=True)]
+    return torch.stack(parts).mean()
 
 
 def psnr(result: Tensor, truth: Tensor) -> float:

@@ -92,7 +92,7 @@ def test_strength_0_equals_the_steps_without_any_reference(run_node, mini, genve
         guidance = steps.match(models, Z_n, None, 250)
         Z_0 = steps.diffuse(models, Z, guidance, sampler.timesteps(250, 1))
         flow = steps.find_flow(models, clip, [])
-        frames = torch.stack(list(steps.decode_clip(models, clip, Z_0, flow)))
+        frames = torch.stack(list(steps.decode_clip(models, clip, Z_0, flow, n=250)))
     assert torch.equal(run_graph(run_node, models, video, strength=0.0).frames, (frames.movedim(1, -1) + 1) / 2)
 
 

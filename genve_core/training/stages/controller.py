@@ -30,7 +30,6 @@ class ControllerConfig:
     """LCA, the conditioning augmentation of section 3.3, and the loss."""
 
     lca: LCAConfig = field(default_factory=lambda: LCAConfig(dim=96, d=3))
-    highest_noise: int = 400  # n is drawn from [0, this]
     mask_share: float = 0.7  # share of clips whose reference is masked
     mask_block: int = 3  # latent positions
     latent_weight: float = 0.1
@@ -64,7 +63,7 @@ class ControllerStage(DecoderStage):
         keep = block_mask((1, ROW, 1, side, side), ratio, self.whole.mask_block, generator)[0]
         noise = rng.standard_normal((ROW + 1, *shape[1:]), dtype=np.float32)
         return {**sample, **draw_times(self.whole.times, shape, rng), "keep": keep,
-                "n": torch.tensor(int(rng.integers(self.whole.highest_noise + 1))), "noise_n": torch.from_numpy(noise)}
+                "noise_n": torch.from_numpy(noise)}
 
     def conditions(self, Z: Tensor, reference: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Section 3.3 in training: Z_n and the warped, masked Y_n, both (b, f, c, h, w)."""
@@ -90,7 +89,7 @@ class ControllerStage(DecoderStage):
         batch = {**batch, "reference": self.references(self.decoder, batch), "own": torch.zeros_like(batch["own"])}
         in_latents, Z_0, Z, clean = self.guided(batch, batch["reference"])
         result, truth = self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1))
-        in_pixels = self.pixel_loss(result, truth)
+        in_pixels = self.pixel_loss(result, truth, batch)
         with torch.no_grad():
             figures = {"latent": float(in_latents), "pixel": float(in_pixels),
                        "latent_gain": float((Z - clean).square().mean() / (Z_0 - clean).square().mean()),

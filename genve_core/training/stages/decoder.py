@@ -17,7 +17,7 @@ from ...decoder.detail_decoder import DecoderInputs, DetailDecoder
 from ...decoder.inputs import decoder_inputs
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
-from ..losses import psnr, restoration_loss
+from ..losses import dial_loss, psnr, restoration_loss
 from ..pictures import grid_picture
 from ..references import imperfect
 from .latents import encode_frames
@@ -39,7 +39,11 @@ class DecoderConfig:
     reach: int = 3  # neighbours seen on either side
     edge: float = 0.5
     steady: float = 0.5
-    structure: float = 0.0
+    # the dial: n is told to the decoder, and decides between two more terms of the loss (`dial_loss`)
+    highest_noise: int = 400  # n is drawn from [0, this]
+    usual_noise: int = 250  # and this is drawn half of the time: the n that users meet first
+    structure: float = 0.25
+    fidelity: float = 0.2
 
 
 def draw_reference(crop: dict[str, Tensor], config: DecoderConfig, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -57,27 +61,32 @@ class DecoderStage:
 
     def __init__(self, store: ClipStore, config: DecoderConfig, vae: MiniVAE, decoder: DetailDecoder | None = None):
         self.store, self.config, self.vae = store, config, vae
-        self.decoder = decoder or DetailDecoder(vae.latent_channels, config.channels, config.depth, config.reach)
+        size = (vae.latent_channels, config.channels, config.depth, config.reach)
+        self.decoder = (decoder or DetailDecoder(*size)).with_noise_levels()
         self.trained = nn.ModuleDict({"decoder": self.decoder})
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
         crop = self.store.crop(rng, self.config.crop, ROW)
         start = int(rng.integers(ROW - self.config.frames + 1))
-        return {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start)}
+        n = self.config.usual_noise if rng.random() < 0.5 else int(rng.integers(self.config.highest_noise + 1))
+        return {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start), "n": torch.tensor(n)}
 
     def inputs(self, *args: Tensor, **kwargs: Any) -> DecoderInputs:
         """`decoder_inputs` for this decoder."""
         return decoder_inputs(*args, reach=self.decoder.reach, **kwargs)
 
-    def pixel_loss(self, result: Tensor, truth: Tensor) -> Tensor:
+    def pixel_loss(self, result: Tensor, truth: Tensor, batch: dict[str, Tensor]) -> Tensor:
         c = self.config
-        return restoration_loss(result, truth, edge=c.edge, steady=c.steady, structure=c.structure)
+        loss = restoration_loss(result, truth, edge=c.edge, steady=c.steady)
+        up, amount = self.decoded(batch["up"][:, 1:], batch), (batch["n"] / c.highest_noise).clamp(max=1)
+        return loss + dial_loss(result, truth, up, amount, structure=c.structure, fidelity=c.fidelity)
 
     @torch.no_grad()
     def own_reference(self, decoder: nn.Module, key: Tensor) -> Tensor:
         """What the decoder makes of poor key frames (b, 3, h, w) alone, as `enhance` does when none is given."""
         still = torch.zeros(len(key), 1, 2, 2, 2, device=key.device)
-        return decoder(encode_frames(self.vae, key), self.inputs(key.unsqueeze(1), still, still)).float().clamp(-1, 1)
+        inputs = self.inputs(key.unsqueeze(1), still, still)
+        return decoder(encode_frames(self.vae, key), inputs, self.config.usual_noise).float().clamp(-1, 1)
 
     def references(self, decoder: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """References (b, 3, h, w) with the self-made ones put in."""
@@ -109,13 +118,14 @@ class DecoderStage:
             ))
         inputs = type(parts[0])(*[torch.cat([getattr(p, name) for p in parts])
                                   for name in ("up", "detail", "valid", "key", "near")])
-        result = decoder(encode_frames(self.vae, inputs.up) if latents is None else latents, inputs)
+        n = batch["n"].repeat_interleave(self.config.frames)
+        result = decoder(encode_frames(self.vae, inputs.up) if latents is None else latents, inputs, n)
         return result.unflatten(0, (-1, self.config.frames)), self.decoded(batch["hq"][:, 1:], batch)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch = {**batch, "reference": self.references(self.decoder, batch)}
         result, truth = self.restore(self.decoder, batch)
-        loss = self.pixel_loss(result, truth)
+        loss = self.pixel_loss(result, truth, batch)
         return loss, self.figures(result, truth, batch)
 
     @torch.no_grad()
