@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {  # settings of each stage at which a step takes a moment
     "vae": {"latent_channels": 4, "channels": [8, 8, 16], "depth": 1, "crop": 32},
-    "decoder": {"channels": [8, 8, 16], "depth": [1, 1, 1, 1, 1], "crop": 32},
+    "decoder": {"channels": [8, 8, 16], "depth": [1, 1, 1, 1, 1], "crop": 32, "adversarial": 0.05},
     "image": {"channels": [16, 32], "crop": 32},
     "motion": {"crop": 32, "frames": 3},
     "controller": {"lca": {"dim": 16, "heads": 2, "d": 2}, "decoder": {"crop": 32}},
@@ -63,15 +63,14 @@ def test_every_stage_runs_from_its_command_and_the_bundle_enhances(clips, tmp_pa
     assert result.shape == (3, 3, 32, 48) and torch.isfinite(result).all()
 
 
-@pytest.mark.parametrize("stage", ["vae", "image"])
-def test_a_resumed_run_equals_one_that_was_never_stopped(clips, tmp_path, stage):
+@pytest.mark.parametrize("stage, part", [("vae", "vae"), ("image", "unet"), ("decoder", "decoder")])
+def test_a_resumed_run_equals_one_that_was_never_stopped(clips, tmp_path, stage, part):
     for name in ("whole", "parts"):
         if stage != "vae":
             train("vae", clips, tmp_path / name, config_file(tmp_path, "vae", steps=1))
     train(stage, clips, tmp_path / "whole", config_file(tmp_path, stage, steps=5, final_lr=1.0))
     train(stage, clips, tmp_path / "parts", config_file(tmp_path, stage, steps=2, final_lr=1.0))
     train(stage, clips, tmp_path / "parts", config_file(tmp_path, stage, steps=5, final_lr=1.0), resume=True)
-    part = "vae" if stage == "vae" else "unet"
     whole, parts = weights(tmp_path / "whole", part), weights(tmp_path / "parts", part)
     for name, tensor in whole.items():
         assert torch.equal(tensor, parts[name]), name

@@ -83,11 +83,14 @@ class Stage(Protocol):
 
 
 class LossModule(nn.Module):
-    """A stage's loss as a forward pass, so that accelerate's wrappers (DDP, FSDP) see the parameters in use."""
+    """A stage's loss as a forward pass, so that accelerate's wrappers (DDP, FSDP) see the parameters in use.
+
+    What a stage calls its `helpers` is trained as well, but goes into no bundle.
+    """
 
     def __init__(self, stage: Stage):
         super().__init__()
-        self.trained = stage.trained
+        self.trained, self.helpers = stage.trained, getattr(stage, "helpers", None)
         self.compute = stage.loss
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -136,12 +139,12 @@ class Trainer:
         self.accelerator = Accelerator()
         self.device = self.accelerator.device
         self.autocast = config.precision == "bf16" or (config.precision == "auto" and has_bf16(self.device))
-        stage.trained.to(self.device)
-        parameters = [p for p in stage.trained.parameters() if p.requires_grad]
+        module = LossModule(stage).to(self.device)
+        parameters = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
         sharded = str(self.accelerator.distributed_type) == "DistributedType.FSDP"
         self.whole = copy.deepcopy(stage.trained) if sharded else stage.trained  # what is written to the bundle
-        self.model, self.optimizer = self.accelerator.prepare(LossModule(stage), optimizer)
+        self.model, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.ema = Ema(stage.trained, config.ema)
         self.step, self.seconds, self.samples = 0, 0.0, 0
         if resume and (self.folder / "checkpoint.before").exists() and not (self.folder / "checkpoint").exists():

@@ -17,6 +17,7 @@ from ...decoder.detail_decoder import DecoderInputs, DetailDecoder
 from ...decoder.inputs import decoder_inputs
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
+from ..discriminator import PatchDiscriminator, adversarial_losses
 from ..losses import dial_loss, psnr, restoration_loss
 from ..pictures import grid_picture
 from ..references import imperfect
@@ -44,6 +45,7 @@ class DecoderConfig:
     usual_noise: int = 250  # and this is drawn half of the time: the n that users meet first
     structure: float = 0.25
     fidelity: float = 0.2
+    adversarial: float = 0.0  # weight at the highest n, of a discriminator trained alongside
 
 
 def draw_reference(crop: dict[str, Tensor], config: DecoderConfig, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -64,6 +66,7 @@ class DecoderStage:
         size = (vae.latent_channels, config.channels, config.depth, config.reach)
         self.decoder = (decoder or DetailDecoder(*size)).with_noise_levels()
         self.trained = nn.ModuleDict({"decoder": self.decoder})
+        self.helpers = nn.ModuleDict({"discriminator": PatchDiscriminator()} if config.adversarial else {})
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
         crop = self.store.crop(rng, self.config.crop, ROW)
@@ -79,7 +82,12 @@ class DecoderStage:
         c = self.config
         loss = restoration_loss(result, truth, edge=c.edge, steady=c.steady)
         up, amount = self.decoded(batch["up"][:, 1:], batch), (batch["n"] / c.highest_noise).clamp(max=1)
-        return loss + dial_loss(result, truth, up, amount, structure=c.structure, fidelity=c.fidelity)
+        loss = loss + dial_loss(result, truth, up, amount, structure=c.structure, fidelity=c.fidelity)
+        if "discriminator" not in self.helpers:
+            return loss
+        frames = (x.flatten(0, 1).float() for x in (result, truth, up))
+        fooled, told_apart = adversarial_losses(self.helpers["discriminator"], *frames)
+        return loss + c.adversarial * (amount.repeat_interleave(c.frames) * fooled).mean() + told_apart
 
     @torch.no_grad()
     def own_reference(self, decoder: nn.Module, key: Tensor) -> Tensor:
