@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..genve_core.errors import InputError
 from .compat import advanced, schema
 from .run import explained
+from .sockets import wrong
 
 NOISES = {"same noise": "same", "literal": "literal"}  # on the widget -> in genve_core
 
@@ -38,9 +39,14 @@ class GenVESemanticAlignment(io.ComfyNode):
     @classmethod
     @explained
     def execute(cls, model, gamma_max: float, noise: str, seed: int, original: dict | None = None) -> io.NodeOutput:
+        from comfy.model_patcher import ModelPatcher
+
         from .sampler_blend import patch_model
 
-        return io.NodeOutput(patch_model(model, _alignment(gamma_max, noise, seed, original)))
+        alignment = _alignment(gamma_max, noise, seed, original)
+        if not isinstance(model, ModelPatcher):
+            raise wrong("model", model, "a MODEL", "a node that loads a checkpoint")
+        return io.NodeOutput(patch_model(model, alignment))
 
 
 class GenVESemanticAlignmentSampler(io.ComfyNode):
@@ -69,8 +75,12 @@ class GenVESemanticAlignmentSampler(io.ComfyNode):
     @classmethod
     @explained
     def execute(cls, sampler, gamma_max: float, noise: str, seed: int, original: dict | None = None) -> io.NodeOutput:
+        from comfy.samplers import Sampler
+
         from .sampler_blend import align_sampler
 
+        if not isinstance(sampler, Sampler):
+            raise wrong("sampler", sampler, "a SAMPLER", "KSamplerSelect")
         return io.NodeOutput(align_sampler(sampler, _alignment(gamma_max, noise, seed, original)))
 
 
@@ -98,5 +108,7 @@ def _alignment(gamma_max: float, noise: str, seed: int, original: dict | None) -
 
     if noise not in NOISES:  # hosts before combos were checked
         raise InputError(f"noise must be one of {', '.join(NOISES)}, got {noise!r}")
+    if original is not None and not (isinstance(original, dict) and "samples" in original):
+        raise wrong("original", original, "a LATENT", "VAE Encode")
     samples = None if original is None else original["samples"]
     return Alignment(gamma_max, NOISES[noise], seed, samples)

@@ -80,7 +80,7 @@ def as_bundle(value: Any, name: str = "bundle") -> HostModels:
     from .engine import HostModels
 
     if not isinstance(value, HostModels):
-        raise _wrong(name, value, "a GenVE bundle", "the bundle output of Load GenVE Bundle")
+        raise wrong(name, value, "a GenVE bundle", "the bundle output of Load GenVE Bundle")
     return value
 
 
@@ -133,9 +133,10 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 def _of_kind(kind: type[Value], value: Any, name: str, wanted: str, wire: str) -> Value:
     if not isinstance(value, kind):
-        raise _wrong(name, value, wanted, wire)
+        raise wrong(name, value, wanted, wire)
     return value
 
 
-def _wrong(name: str, value: Any, wanted: str, wire: str) -> InputError:
+def wrong(name: str, value: Any, wanted: str, wire: str) -> InputError:
+    """The error for a value of another kind on the input `name`."""
     return InputError(f"{name} is {kind_of(value)}, wanted {wanted}; wire {wire} to it")

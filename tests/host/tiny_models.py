@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 CPU = torch.device("cpu")
@@ -68,3 +70,32 @@ def latent_of(family: str) -> torch.Tensor:
     name, _, _, shape, _ = FAMILIES[family]
     z = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     return getattr(comfy.supported_models, name).latent_format().process_out(z)
+
+
+CHECKPOINT = {  # what the host still takes for an SD 1.5 checkpoint: its width and text size, but one block
+    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [1], "channel_mult": [1],
+    "transformer_depth": [1], "transformer_depth_output": [1, 1], "transformer_depth_middle": 1, "context_dim": 768,
+    "use_spatial_transformer": True, "legacy": False, "use_checkpoint": False, "use_linear_in_transformer": False,
+    "adm_in_channels": None, "use_temporal_attention": False, "dtype": torch.float16,
+}
+
+
+def write_checkpoint(path: Path) -> None:
+    """A checkpoint file with UNet, text encoder and VAE, random weights, 300 MB: the text encoder has one size only."""
+    import comfy.sd1_clip
+    import comfy.supported_models
+    import comfy.taesd.taesd
+    from safetensors.torch import save_file
+
+    parts = {
+        "model.diffusion_model.": comfy.supported_models.SD15(dict(CHECKPOINT)).get_model({}, device=CPU).diffusion_model,
+        "cond_stage_model.": comfy.sd1_clip.SD1ClipModel(dtype=torch.float16, device="cpu").clip_l,
+        "first_stage_model.": comfy.taesd.taesd.TAESD(latent_channels=4),
+    }
+    generator, weights = torch.Generator().manual_seed(0), {}
+    for prefix, network in parts.items():
+        for name, weight in network.state_dict().items():
+            if weight.is_floating_point():
+                weight = torch.empty(weight.shape).normal_(std=0.02, generator=generator).half()
+            weights[prefix + name] = weight.contiguous()
+    save_file(weights, path)
