@@ -1,4 +1,4 @@
-"""The command line, `genve enhance | train | evaluate | info`: parse, call the core, turn errors into one line.
+"""The command line, `genve enhance | train | evaluate | study | info`: parse, call the core, turn errors into one line.
 
 Exit codes: 0 done; 1 a failure; 2 a usage or input error; 130 stopped by Ctrl-C. Only results go to stdout.
 """
@@ -18,6 +18,7 @@ from . import __version__
 from .cli_enhance import add_enhance
 from .cli_evaluate import add_evaluate
 from .cli_info import add_info
+from .cli_study import add_study
 from .errors import InputError
 
 FAILURE, USAGE, STOPPED = 1, 2, 130
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="genve", description="Reference-guided video enhancement: one good frame is enough.")
     parser.add_argument("--version", action="version", version=f"genve {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_enhance, _add_train, add_evaluate, add_info):
+    for add in (add_enhance, _add_train, add_evaluate, add_study, add_info):
         add(commands)
     for command in commands.choices.values():
         command.add_argument("-v", "--verbose", action="store_true", help="show where an error comes from")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from .clip_metrics import as_bytes
 from .motion import checked_motion, warp
 from .protocol import read_frames
 
@@ -121,13 +122,11 @@ class GenVE:
         size = (low.shape[1] * scale, low.shape[2] * scale)
         given: dict[str, Any] = {"reference": None, "key_frame": None}
         if reference is not None:
-            given = {"reference": _to_video(reference[0][None])[0], "key_frame": reference[1]}
-        result = self.enhance(_to_video(low), size=size, **given, **self.options)
-        frames = ((result.detach().float().clamp(-1, 1) + 1) * 127.5).round().byte()
-        return frames.permute(0, 2, 3, 1).cpu().numpy()
+            given = {"reference": to_video(reference[0][None])[0], "key_frame": reference[1]}
+        return as_bytes(self.enhance(to_video(low), size=size, **given, **self.options))
 
 
-def _to_video(frames: np.ndarray) -> torch.Tensor:
+def to_video(frames: np.ndarray) -> torch.Tensor:
     """uint8 (f, h, w, 3) -> float (f, 3, h, w) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
 

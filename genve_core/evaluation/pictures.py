@@ -138,10 +138,12 @@ def contact_sheet(cells: Sequence[Sequence[Tensor]], rows: Sequence[str], column
     return sheet.tensor()
 
 
-def metric_plot(curves: Mapping[str, Sequence[float]], *, marked: Sequence[int] = (), width: int = 640) -> Tensor:
+def metric_plot(curves: Mapping[str, Sequence[float]], *, marked: Sequence[int] = (), width: int = 640,
+                ends: tuple[str, str] | None = None) -> Tensor:
     """Curves over frames, one below the other with one frame axis: (3, H, width).
 
     curves: label -> values, the first of frame 0; NaN leaves a gap.   marked: frames with a grey bar, window borders say.
+    ends: what the axis says at its two ends; None: the frames' numbers.
     Each curve is scaled to its own smallest and largest value, which are written beside it.
     """
     frames = max((len(values) for values in curves.values()), default=0)
@@ -159,8 +161,8 @@ def metric_plot(curves: Mapping[str, Sequence[float]], *, marked: Sequence[int] 
         sheet.draw.rectangle((left, top, right, top + PANEL), outline="#888888")
         _curve(sheet, values, at, top)
     bottom = len(curves) * (PANEL + LINE)
-    sheet.text(left, bottom + GAP, "frame 0")
-    last = str(frames - 1)
+    first, last = ends or ("frame 0", str(frames - 1))
+    sheet.text(left, bottom + GAP, first)
     sheet.text(right - _text_width(last, TEXT), bottom + GAP, last)
     return sheet.tensor()
 

@@ -96,8 +96,13 @@ def write_json(path: Path, rows: Sequence[Mapping[str, Any]], failures: Sequence
         "command": sys.argv, "settings": dict(settings), "environment": environment(device),
         "means": means(rows), "rows": list(rows), "failures": list(failures),
     }
+    write_text(path, json.dumps(_plain(report), indent=1, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Under its name only when whole."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(_plain(report), indent=1, allow_nan=False), encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 

@@ -1,0 +1,48 @@
+"""`genve study`: what each setting is worth, measured on clips with known truth."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .bundle import DEFAULT_BUNDLE
+from .devices import pick_device
+from .errors import InputError
+
+NAMES = ("noise", "reference", "steps", "distance")
+
+
+def add_study(commands: argparse._SubParsersAction) -> None:
+    p = commands.add_parser("study", help="measure what the noise level, the reference, steps or distance are worth")
+    p.add_argument("name", choices=NAMES, help="see docs/studies.md")
+    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that contains validation/")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR",
+                   help="for records, table and plot; clips that it holds already are not measured again")
+    p.add_argument("--clips", nargs="+", metavar="CLIP", help="by name, see `genve evaluate` (default: hq)")
+    p.add_argument("--degradation", choices=["real4x", "clean4x"], default="real4x", help="(default: %(default)s)")
+    p.add_argument("--frames", type=int, default=16, help="most per clip (default: %(default)s)")
+    p.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|PATH", help="(default: %(default)s)")
+    p.add_argument("--cache", type=Path, metavar="DIR", help="keep read and degraded clips here for the next run")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
+    p.set_defaults(run=study, stopped="stopped by Ctrl-C; finished clips are kept, the same command goes on")
+
+
+def study(args: argparse.Namespace) -> None:
+    """Run one study and print its report."""
+    from .bundle import load_bundle
+    from .evaluation.protocol import find_clips
+    from .evaluation.studies import STUDIES
+    from .evaluation.study import Runner, run_study
+
+    if args.frames < 4:
+        raise InputError(f"--frames must be 4 or more, got {args.frames}")
+    if not args.data.is_dir():
+        raise InputError(f"--data {args.data} is not a folder; give the one that contains validation/")
+    clips = find_clips(args.clips, args.data)
+    if poor := [clip.name for clip in clips if not clip.has_truth]:
+        raise InputError(f"--clips {', '.join(poor)} has no truth to measure against; choose from hq, or clips of your own")
+    device = str(pick_device(args.device))
+    runner = Runner(load_bundle(args.bundle), args.data, args.degradation, args.frames, device, args.cache)
+    run_study(STUDIES[args.name], clips, runner, args.out, lambda line: print(line, file=sys.stderr, flush=True))
+    print((args.out / f"{args.name}.md").read_text(encoding="utf-8"), end="")
