@@ -99,6 +99,7 @@ class Bundle:
     training: list[dict[str, Any]] = field(default_factory=list)  # what was trained on what, for how long
     licence: str = "Apache-2.0"
     path: Path | None = None
+    dial: list[dict[str, float]] = field(default_factory=list)  # what each n does, see `save_dial`
 
     def __getitem__(self, component: str) -> nn.Module:
         try:
@@ -151,7 +152,8 @@ def load_bundle(name: str | Path = DEFAULT_BUNDLE, folders: tuple[Path, ...] = (
     components = {part: _load_component(path, part, about["components"][part]) for part in wanted}
     try:
         return Bundle(components, about.get("name", path.name), NoiseScheduleConfig(**about["schedule"]),
-                      Defaults(**about["defaults"]), about.get("training", []), about.get("licence", ""), path)
+                      Defaults(**about["defaults"]), about.get("training", []), about.get("licence", ""), path,
+                      about.get("dial", []))
     except (TypeError, KeyError) as error:
         raise InputError(f"{path / 'bundle.json'} does not describe a bundle this version reads ({error}); "
                          f"update the bundle or the pack") from error
@@ -238,7 +240,20 @@ def save_component(folder: Path, part: str, module: nn.Module, record: dict[str,
         about["defaults"] = asdict(defaults)
     if schedule is not None:
         about["schedule"] = asdict(schedule)
+    os.replace(file.with_suffix(".part"), file)
+    _write_description(folder, about)
+
+
+def save_dial(folder: Path, dial: list[dict[str, float]]) -> None:
+    """Note in a bundle what its noise level does, as `genve study noise` measured it.
+
+    dial: a row for each n, from small to large: n, in_psnr (dB, closeness to the input), sharpness (grey levels per pixel),
+    vmaf, creativity (the share of the way that the dial can go from the input, 0 to 1).
+    """
+    _write_description(folder, {**_read_description(folder), "dial": dial})
+
+
+def _write_description(folder: Path, about: dict[str, Any]) -> None:
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     (folder / "bundle.part").write_text(text, encoding="utf-8")
-    os.replace(file.with_suffix(".part"), file)
     os.replace(folder / "bundle.part", folder / "bundle.json")

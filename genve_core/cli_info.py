@@ -52,6 +52,9 @@ def bundle(subject: str) -> Facts:
         facts.append((part, f"{type(module).__name__}, {parameters / 1e6:.2f} M parameters, {size / 2**20:.2f} MiB"))
     facts += [("in all", f"{total / 1e6:.2f} M parameters"), ("prediction", loaded.schedule.prediction)]
     facts += [(name.replace("_", " "), value) for name, value in vars(loaded.defaults).items()]
+    for row in loaded.dial:
+        facts.append((f"n = {row['n']}", f"creativity {row['creativity']:.2f}, {row['in_psnr']:.2f} dB to the input, "
+                                         f"sharpness {row['sharpness']:.2f}, VMAF {row['vmaf']:.1f}"))
     for record in loaded.training:
         told = (f"{name} {value}" for name, value in record.items() if name in ("steps", "samples", "minutes", "device"))
         facts.append((f"trained: {record.get('stage', '?')}", ", ".join(told)))

@@ -24,17 +24,20 @@ def add_study(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--frames", type=int, default=16, help="most per clip (default: %(default)s)")
     p.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|PATH", help="(default: %(default)s)")
     p.add_argument("--cache", type=Path, metavar="DIR", help="keep read and degraded clips here for the next run")
+    p.add_argument("--write-dial", action="store_true", help="noise: note the measured curve in the bundle, for `genve info`")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     p.set_defaults(run=study, stopped="stopped by Ctrl-C; finished clips are kept, the same command goes on")
 
 
 def study(args: argparse.Namespace) -> None:
     """Run one study and print its report."""
-    from .bundle import load_bundle
+    from .bundle import find_bundle, load_bundle, save_dial
     from .evaluation.protocol import find_clips
-    from .evaluation.studies import STUDIES
-    from .evaluation.study import Runner, run_study
+    from .evaluation.studies import STUDIES, dial_of
+    from .evaluation.study import Runner, means, run_study
 
+    if args.write_dial and args.name != "noise":
+        raise InputError(f"--write-dial goes with the study noise, got {args.name}; leave it out")
     if args.frames < 4:
         raise InputError(f"--frames must be 4 or more, got {args.frames}")
     if not args.data.is_dir():
@@ -44,5 +47,8 @@ def study(args: argparse.Namespace) -> None:
         raise InputError(f"--clips {', '.join(poor)} has no truth to measure against; choose from hq, or clips of your own")
     device = str(pick_device(args.device))
     runner = Runner(load_bundle(args.bundle), args.data, args.degradation, args.frames, device, args.cache)
-    run_study(STUDIES[args.name], clips, runner, args.out, lambda line: print(line, file=sys.stderr, flush=True))
+    records = run_study(STUDIES[args.name], clips, runner, args.out,
+                        lambda line: print(line, file=sys.stderr, flush=True))
+    if args.write_dial:
+        save_dial(find_bundle(args.bundle), dial_of(means(records)))
     print((args.out / f"{args.name}.md").read_text(encoding="utf-8"), end="")

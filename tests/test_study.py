@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -109,6 +110,21 @@ def test_the_command_prints_the_report(data, tiny_bundle, tmp_path, capsys):
                "--bundle", str(tiny_bundle), "--out", str(tmp_path)]
     assert main(command) == 0
     assert "| first and last frame given |" in capsys.readouterr().out
+
+
+def test_the_dial_is_noted_in_the_bundle_and_told_by_info(data, tiny_bundle, tmp_path, capsys):
+    mine = tmp_path / "mine"
+    shutil.copytree(tiny_bundle, mine)
+    command = ["study", "noise", "--data", str(data), "--clips", "scene", "--frames", "4", "--device", "cpu",
+               "--bundle", str(mine), "--out", str(tmp_path / "out"), "--write-dial"]
+    assert main(command) == 0
+    dial = load_bundle(mine).dial
+    assert [row["n"] for row in dial] == list(LEVELS)
+    assert (dial[0]["creativity"], dial[-1]["creativity"]) == (0, 1)
+    capsys.readouterr()
+    assert main(["info", str(mine)]) == 0
+    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("n = 400 "))
+    assert f"creativity 1.00, {dial[-1]['in_psnr']:.2f} dB to the input" in told
 
 
 @pytest.mark.parametrize("extra, message", [(["--frames", "2"], "--frames must be 4 or more, got 2"),

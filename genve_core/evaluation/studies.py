@@ -87,6 +87,16 @@ def _monotone(records: Records) -> list[str]:
     return ["Distance to the input (in-PSNR, higher = closer):", "", *lines]
 
 
+def dial_of(rows: Sequence[Mapping[str, Any]], setting: str = "self") -> list[dict[str, float]]:
+    """The noise level's curve for `bundle.save_dial`, of the means that the study `noise` leaves."""
+    mean = {row["variant"]: row for row in rows}
+    picked = [mean[f"{setting}, n = {n}"] for n in LEVELS]
+    near, far = picked[0]["input_psnr"], picked[-1]["input_psnr"]
+    return [{"n": n, "in_psnr": round(row["input_psnr"], 2), "sharpness": round(row["sharpness"], 3),
+             "vmaf": round(row["vmaf"], 1), "creativity": round((near - row["input_psnr"]) / (near - far), 2)}
+            for n, row in zip(LEVELS, picked)]
+
+
 def _harm(records: Records) -> list[str]:
     """What each reference is worth, and how alike the results of two references are."""
     lines = ["PSNR against *self* per clip, dB:", ""]
