@@ -85,11 +85,8 @@ class GenVENoiseSweep(io.ComfyNode):
 
         def make(sizes: Sizes) -> list[tuple[str, list[torch.Tensor]]]:
             config = SweepConfig(tuple(parse_numbers(levels, "levels")), chosen, steps or None, seed, strength, sizes.window)
-            made = []
-            for label, pictures in sweep(models, clip, Z, tried, known, config, report=progress):
-                progress.with_frame(pictures[0])
-                made.append((label, pictures))
-            return made
+            # no preview of frames: front ends would go on showing it in place of the sheet
+            return list(sweep(models, clip, Z, tried, known, config, report=progress))
 
         columns, notes = retrying_smaller(make, Sizes(WindowConfig(window, overlap)), ("window",))
         sheet = _sheet(clip.frames, chosen, columns, cell_width)
