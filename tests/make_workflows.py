@@ -15,14 +15,14 @@ from typing import Any
 from workflow_builder import Graph, Node, Stage
 
 FOLDER = Path(__file__).resolve().parent.parent / "workflows"
-CLIP, PICTURE, KEY_FRAME = "sample.mp4", "key_frame.png", 16  # what demo/make_sample.py makes
+CLIP, PICTURE, KEY_FRAME = "sample.mp4", "key_frame.png", 16  # they lie beside the workflows, made by demo/make_sample.py
 CHECKPOINT = "sd_xl_base_1.0.safetensors"
 BLUE, GREEN, ORANGE, PURPLE, GREY = "#3f789e", "#3f8a5a", "#b06634", "#7a4fa3", "#666666"
 
 YOUR_CLIP = """
 **Your clip**: choose it in *Load Video*. One shot; for a film put *Find Shots and Key Frames* behind it.
 
-No clip at hand? `python demo/make_sample.py out/demo` in the folder of this pack makes *sample.mp4* and *key_frame.png*.
+No clip at hand? Drop *sample.mp4* on it, from this pack's folder *workflows*. *key_frame.png* there shows its frame 16.
 """
 
 

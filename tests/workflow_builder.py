@@ -75,6 +75,11 @@ CORE = {
 VIEWS = {"GenVECompare": 430, "GenVENoiseSweep": 330, "GenVEFindShots": 170, "GenVEAttentionPreview": 190, "GenVEMetrics": 300}
 WIDTHS = {"GenVECompare": 520, "GenVENoiseSweep": 560, "GenVEFindShots": 320, "GenVEAttentionPreview": 340,
           "GenVEMetrics": 420}
+# px of height without the title bar, of nodes that grow by the picture they show while or after they run: the most of all
+# front ends, for frames of 4:3. tests/browser/checks.mjs finds what is too little.
+GROWN = {"LoadVideo": 310, "LoadImage": 350, "SaveVideo": 390, "SaveImage": 340, "PreviewImage": 310,
+         "GenVEUpscaleEncode": 475, "GenVEVideoDiffuserSampler": 470, "GenVEEnhanceVideo": 650, "GenVEFindShots": 560,
+         "GenVEAttentionPreview": 430, "GenVENoiseSweep": 720}
 NOTE = "MarkdownNote"  # of the front end alone
 
 
@@ -106,8 +111,10 @@ class Node:
 
     @property
     def roomy(self) -> float:
-        """Height without the title bar, in px, in the front end that needs more."""
-        return self.size[1] if self.type == NOTE else self.kind.view + (self.size[1] - self.kind.view) * ROOMY
+        """Height without the title bar, in px, after a run and in the front end that needs most."""
+        if self.type == NOTE:
+            return self.size[1]
+        return max(GROWN.get(self.type, 0), self.kind.view + (self.size[1] - self.kind.view) * ROOMY)
 
 
 @dataclass

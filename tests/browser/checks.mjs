@@ -1,6 +1,9 @@
 // What a person does with the pack in the front end, each as one check that throws if it does not work.
 import assert from "node:assert/strict";
-import { fit } from "./page.mjs";
+import fs from "node:fs";
+import path from "node:path";
+import { DOCS } from "./host.mjs";
+import { drawn, fit, shownPicture } from "./page.mjs";
 
 const COMPARE = "GenVECompare";
 const stage = (page) => page.locator(".genve-stage").first();
@@ -178,23 +181,105 @@ export async function survives(page, workflow, { reload, queue }) {
   return `reloaded, run again with ${changed}`;
 }
 
-/** The node's help page opens and holds a text. */
-export async function help(page, type, text) {
-  await fit(page, type, { left: 500, top: 120, right: 520, bottom: 60 });
-  await page.evaluate((type) => {
-    const node = window.app.graph._nodes.find((one) => one.type === type);
-    window.app.canvas.deselectAll?.();
-    window.app.canvas.selectNode(node);
-    window.app.canvas.setDirty(true, true);
-  }, type);
-  await page.locator("[data-testid=info-button]").first().click();
-  await page.getByText(text).first().waitFor({ timeout: 15000 });
-  return text;
+/** Nodes lie apart from each other and within a group, as they are drawn now: before a run or, with pictures, after it. */
+export async function layout(page, workflow) {
+  const { nodes, groups } = await drawn(page);
+  const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
+  const within = (a, b) => a.left >= b.left && a.top >= b.top && a.right <= b.right + 1 && a.bottom <= b.bottom + 1;
+  const wrong = nodes.flatMap((a, i) => nodes.slice(i + 1).filter((b) => !apart(a, b)).map((b) => `${a.name} over ${b.name}`));
+  if (workflow.graph.groups.length) {
+    wrong.push(...nodes.filter((a) => !groups.some((b) => within(a, b))).map((a) => `${a.name} is in no group`));
+    wrong.push(...groups.flatMap((a, i) => groups.slice(i + 1).filter((b) => !apart(a, b)).map((b) => `${a.name} over ${b.name}`)));
+  }
+  assert.deepEqual(wrong, []);
+  return `${nodes.length} nodes in ${groups.length} groups`;
 }
 
-/** The node's title in the language of the page. */
-export async function title(page, type, wanted) {
-  const shown = await page.evaluate((type) => window.app.graph._nodes.find((node) => node.type === type).getTitle(), type);
-  assert.equal(shown, wanted);
-  return shown;
+/** What the run saved: a clip as long as the one that was loaded and four times its size, played by the page. */
+export async function result(page, workflow) {
+  if (!workflow.graph.nodes.some((node) => node.type === "SaveVideo")) return "nothing is saved";
+  const clip = (type) => page.evaluate((type) => {
+    const node = window.app.graph._nodes.find((one) => one.type === type);
+    const saved = window.app.nodeOutputs[node.id]?.images?.[0]; // of Save Video
+    const file = saved ?? { filename: node.widgets[0].value, type: "input", subfolder: "" };
+    return new Promise((resolve, reject) => {
+      const video = document.createElement("video");
+      video.onloadedmetadata = () => resolve([video.videoWidth, video.videoHeight, video.duration]);
+      video.onerror = () => reject(new Error(`${file.filename} cannot be played`));
+      video.src = window.app.api.apiURL(`/view?${new URLSearchParams(file)}`);
+    });
+  }, type);
+  const [from, to] = [await clip("LoadVideo"), await clip("SaveVideo")];
+  assert.deepEqual(to.slice(0, 2), [4 * from[0], 4 * from[1]]);
+  assert.ok(Math.abs(to[2] - from[2]) < 0.01, `${from[2]} s became ${to[2]} s`);
+  const shown = await page.evaluate(() => [...document.querySelectorAll("video")].map((video) => video.videoWidth));
+  assert.ok(shown.includes(to[0]), `no player shows the result, only clips of ${shown} px width`);
+  return `${from.slice(0, 2).join("x")} to ${to.slice(0, 2).join("x")} px, ${to[2].toFixed(2)} s`;
+}
+
+/** Every node that made pictures shows them, not what it showed while it worked. */
+export async function pictures(page) {
+  const wrong = await page.evaluate(() => window.app.graph._nodes.flatMap((node) => {
+    const made = (window.app.nodeOutputs[node.id]?.images ?? []).map(({ filename }) => filename);
+    if (!made.length || node.type === "SaveVideo") return [];
+    const vue = document.querySelector(`[data-node-id="${node.id}"]`);
+    const shown = [...(vue ? vue.querySelectorAll("img") : node.imgs ?? [])].map((img) => decodeURIComponent(img.src));
+    return shown.some((address) => made.some((file) => address.includes(file))) ? []
+      : [`${node.getTitle()} made ${made[0]} and shows ${shown.join(", ") || "nothing"}`];
+  }));
+  assert.deepEqual(wrong, []);
+}
+
+/**
+ * The help page of every node of ours opens in a language from the node's own button, with its first sentence and picture.
+ * labels: of that language; where the page lies it says itself, beside web/docs.
+ */
+export async function help(page, labels, locale) {
+  for (const type of Object.keys(labels)) {
+    const file = path.join(DOCS, ...(locale === "en" ? [`${type}.md`] : [type, `${locale}.md`]));
+    const text = fs.readFileSync(file, "utf8");
+    await alone(page, type);
+    await page.locator("[data-testid=info-button]").first().click();
+    const pane = page.locator(".node-help-content").filter({ has: page.getByRole("heading", { level: 1, name: heading(text), exact: true }) });
+    await pane.first().waitFor({ timeout: 15000 });
+    for (const [, picture] of text.matchAll(/!\[[^\]]*\]\(([^)]+)\)/g)) await shownPicture(page, pane.first(), picture);
+  }
+  return `${Object.keys(labels).length} pages`;
+}
+
+const heading = (text) => text.match(/^# (.+)$/m)[1];
+
+/** A graph of one new node, selected and in the middle. */
+async function alone(page, type) {
+  await page.evaluate((type) => {
+    const { app, LiteGraph } = window;
+    app.graph.clear();
+    const node = LiteGraph.createNode(type);
+    node.pos = [0, 0];
+    app.graph.add(node);
+  }, type);
+  await fit(page, type, { left: 500, top: 120, right: 520, bottom: 60 });
+  await page.evaluate(() => {
+    const { canvas, graph } = window.app;
+    canvas.deselectAll?.();
+    canvas.selectNode(graph._nodes[0]);
+    canvas.setDirty(true, true);
+  });
+  await page.waitForTimeout(300);
+}
+
+/** Titles, inputs and outputs of every node of ours in the language of the page. */
+export async function words(page, labels) {
+  const wrong = await page.evaluate((labels) => Object.entries(labels).flatMap(([type, wanted]) => {
+    const node = window.LiteGraph.createNode(type);
+    const name = (slot) => slot.label ?? slot.localized_name ?? slot.name;
+    const widgets = Object.fromEntries((node.widgets ?? []).map((widget) => [widget.name, name(widget)]));
+    const inputs = { ...Object.fromEntries(node.inputs.map((slot) => [slot.name, name(slot)])), ...widgets };
+    const pairs = [[node.getTitle(), wanted.display_name],
+      ...Object.entries(wanted.inputs).map(([id, { name }]) => [inputs[id], name]),
+      ...Object.entries(wanted.outputs).map(([slot, { name: text }]) => [name(node.outputs[slot]), text])];
+    return pairs.filter(([shown, text]) => shown !== text).map(([shown, text]) => `${type}: ${shown}, wanted ${text}`);
+  }), labels);
+  assert.deepEqual(wrong, []);
+  return `${Object.keys(labels).length} nodes`;
 }

@@ -8,7 +8,8 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 export const HERE = path.dirname(fileURLToPath(import.meta.url));
 export const ROOT = path.resolve(HERE, "../..");
 export const PACK = "ComfyUI-GenVE";
-const WORKFLOWS = path.join(ROOT, "workflows");
+export const DOCS = path.join(ROOT, "web", "docs");
+export const WORKFLOWS = path.join(ROOT, "workflows");
 const OURS = "genve-browser-tests"; // a pack without nodes, so that the template browser shows our own workflows too
 const STARTED_WITHIN = 240; // s
 
@@ -35,14 +36,18 @@ export async function chromium() {
   return (await import(from)).chromium;
 }
 
-/** A workflow: a path, or the name of one in workflows/ or tests/browser/workflows/; `pack` is its template folder. */
+/**
+ * A workflow: a path, or the name of one in workflows/ or tests/browser/workflows/.
+ * pack: its template folder.   picture: the template browser has one of it.
+ */
 export function workflowFile(name) {
   const places = [name, path.join(WORKFLOWS, `${name}.json`), path.join(HERE, "workflows", `${name}.json`)];
   const file = places.find((place) => place.endsWith(".json") && fs.existsSync(place));
   if (!file) throw new Error(`there is no workflow ${name}; looked for ${places.join(", ")}`);
   const folder = path.dirname(path.resolve(file));
   const pack = folder === WORKFLOWS ? PACK : folder === path.join(HERE, "workflows") ? OURS : null;
-  return { name: path.basename(file, ".json"), pack, graph: JSON.parse(fs.readFileSync(file)) };
+  const picture = fs.existsSync(file.replace(/json$/, "jpg"));
+  return { name: path.basename(file, ".json"), pack, picture, graph: JSON.parse(fs.readFileSync(file)) };
 }
 
 /** Names of all workflows in workflows/, then our own. */
@@ -53,21 +58,31 @@ export function allWorkflows() {
     .map((file) => path.basename(file, ".json"));
 }
 
-/** Files that a workflow's loaders ask for, also those in its subgraphs. */
-function inputsOf({ graph }) {
+/** Our nodes as a language names them: locales/<language>/nodeDefs.json. */
+export function labels(locale) {
+  return JSON.parse(fs.readFileSync(path.join(ROOT, "locales", locale, "nodeDefs.json")));
+}
+
+const FOLDERS = { LoadVideo: "", LoadImage: "", CheckpointLoaderSimple: "../models/checkpoints/" }; // from the input folder
+
+/** Files that a workflow's loaders ask for, also those in its subgraphs; checkpoints only where one of random weights will do. */
+function inputsOf({ graph }, checkpoints) {
   const nodes = [...graph.nodes, ...(graph.definitions?.subgraphs ?? []).flatMap((part) => part.nodes)];
   return nodes
-    .filter((node) => ["LoadVideo", "LoadImage"].includes(node.type))
-    .map((node) => (Array.isArray(node.widgets_values) ? node.widgets_values[0] : Object.values(node.widgets_values)[0]));
+    .filter(({ type }) => type in FOLDERS && (checkpoints || type !== "CheckpointLoaderSimple"))
+    .map((node) => FOLDERS[node.type]
+      + (Array.isArray(node.widgets_values) ? node.widgets_values[0] : Object.values(node.widgets_values)[0]));
 }
 
 export class Host {
   /**
    * where: folder for all that the server writes; made new in the temporary folder if not given.
    * inputs: folder of files for the loaders; what is missing there is made.
+   * checkpoints: also checkpoints are made, of random weights.
    */
-  constructor({ frontEnd, port, where, inputs }) {
+  constructor({ frontEnd, port, where, inputs, checkpoints = false }) {
     this.inputs = inputs;
+    this.checkpoints = checkpoints;
     this.where = where ?? fs.mkdtempSync(path.join(os.tmpdir(), "genve-browser-"));
     this.temporary = !where;
     this.port = port;
@@ -85,8 +100,9 @@ export class Host {
     fs.writeFileSync(path.join(nodes, OURS, "__init__.py"), "NODE_CLASS_MAPPINGS = {}\n");
     fs.cpSync(path.join(HERE, "workflows"), path.join(nodes, OURS, "workflows"), { recursive: true });
     if (this.inputs) fs.cpSync(this.inputs, path.join(this.where, "input"), { recursive: true });
-    const inputs = [...new Set(workflows.flatMap(inputsOf))];
-    execFileSync(tools.python, [path.join(HERE, "make_inputs.py"), path.join(this.where, "input"), ...inputs]);
+    const inputs = [...new Set(workflows.flatMap((workflow) => inputsOf(workflow, this.checkpoints)))];
+    execFileSync(tools.python, [path.join(HERE, "make_inputs.py"), path.join(this.where, "input"), ...inputs],
+      { env: { ...env, COMFYUI_PATH: tools.comfyui }, stdio: ["ignore", "ignore", "inherit"] });
     const options = ["--cpu", "--listen", "127.0.0.1", "--port", this.port, "--disable-auto-launch",
       "--database-url", "sqlite:///:memory:", "--base-directory", this.where];
     if (this.frontEnd.static) options.push("--front-end-root", this.frontEnd.static);

@@ -1,6 +1,7 @@
-"""The files that workflows ask for, small: a clip of 20 frames for every video, its good key frame for every picture.
+"""The files that workflows ask for, small: a clip of 20 frames for every video, its good key frame for every picture, a
+checkpoint of random weights for every other.
 
-    python tests/browser/make_inputs.py FOLDER clip.mp4 picture.png ...
+    python tests/browser/make_inputs.py FOLDER clip.mp4 picture.png ../models/checkpoints/sd.safetensors ...
 """
 
 from __future__ import annotations
@@ -29,8 +30,24 @@ def make_inputs(folder: Path, names: list[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() in VIDEOS:
             make_sample.compress(make_sample.spoil(truth[FRAMES]), path)
+        elif path.suffix == ".safetensors":
+            make_checkpoint(path)
         else:
             Image.fromarray(truth[KEY_FRAME]).save(path)
+
+
+def make_checkpoint(path: Path) -> None:
+    """In ComfyUI's own process, as it imports its own `comfy`."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from host.server import COMFYUI
+
+    sys.path.insert(0, str(COMFYUI))
+    from comfy.cli_args import args
+
+    args.cpu = True  # before anything else of comfy
+    from host.tiny_models import write_checkpoint
+
+    write_checkpoint(path)
 
 
 if __name__ == "__main__":

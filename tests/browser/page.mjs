@@ -24,6 +24,17 @@ export async function open(page, host, locale = "en") {
   await host.set("Comfy.Graph.CanvasInfo", false);
   if (!page.problems) watch(page);
   await page.goto(host.address, { waitUntil: "domcontentloaded" });
+  await rested(page);
+}
+
+/** Changes the language as the settings dialog does; nodes get it when the page is loaded again. */
+export async function switchLanguage(page, locale) {
+  await page.evaluate((locale) => window.app.extensionManager.setting.set("Comfy.Locale", locale), locale);
+  await page.reload({ waitUntil: "domcontentloaded" });
+  await rested(page);
+}
+
+async function rested(page) {
   await page.waitForFunction(() => window.app?.graph && window.LiteGraph?.registered_node_types?.GenVECompare,
     null, { timeout: 120000 });
   await page.waitForTimeout(2000); // it restores its own last workflow after that point
@@ -50,15 +61,30 @@ export async function load(page, workflow) {
   await checkLoaded(page, workflow.graph);
 }
 
-/** Loads a workflow through the template browser, as a user finds it: under the folder name of its pack. */
-export async function loadTemplate(page, workflow) {
+/** Opens the template browser at the pack's own folder, as a user finds it. Returns the dialog. */
+export async function browseTemplates(page, pack) {
   await page.evaluate(() => window.app.extensionManager.command.execute("Comfy.BrowseTemplates"));
   const dialog = page.locator("[role=dialog]").filter({ has: page.locator("[data-testid=template-workflows-content]") });
-  await dialog.getByText(workflow.pack, { exact: true }).first().click();
-  await dialog.locator(`[data-testid="template-workflow-${workflow.name}"]`).first().click();
+  await dialog.getByText(pack, { exact: true }).first().click();
+  return dialog;
+}
+
+/** Loads a workflow through the template browser, whose picture of it must be shown. */
+export async function loadTemplate(page, workflow) {
+  const dialog = await browseTemplates(page, workflow.pack);
+  const card = dialog.locator(`[data-testid="template-workflow-${workflow.name}"]`).first();
+  await card.scrollIntoViewIfNeeded();
+  if (workflow.picture) await shownPicture(page, card, encodeURIComponent(workflow.name));
+  await card.click();
   await dialog.waitFor({ state: "hidden" });
   await page.waitForTimeout(1000);
   await checkLoaded(page, workflow.graph);
+}
+
+/** Waits until a picture whose address holds `part` is shown inside of a locator. */
+export async function shownPicture(page, inside, part) {
+  const picture = await inside.locator(`img[src*="${part}"]`).first().elementHandle({ timeout: 15000 });
+  await page.waitForFunction((img) => img.complete && img.naturalWidth > 0, picture, { timeout: 15000 });
 }
 
 async function checkLoaded(page, graph) {
@@ -72,11 +98,13 @@ async function checkLoaded(page, graph) {
   if (there.join() !== wanted.join()) throw new Error(`loaded ${there.join(", ")}; wanted ${wanted.join(", ")}`);
 }
 
-/** Model files that the open workflow names and this host lacks: such a workflow cannot run here. */
-export function missingModels(page) {
-  return page.evaluate(() => window.app.graph._nodes.filter((node) => node.type === "CheckpointLoaderSimple")
-    .flatMap((node) => node.widgets.filter((widget) => !widget.options.values.includes(widget.value)))
-    .map((widget) => widget.value));
+/** Makes the open workflow's image sampling short: what is looked at here is that it runs. */
+export async function shorten(page) {
+  await page.evaluate((values) => {
+    for (const node of window.app.graph._nodes) {
+      for (const widget of node.widgets ?? []) widget.value = values[node.type]?.[widget.name] ?? widget.value;
+    }
+  }, { KSampler: { steps: 2 }, ImageScaleToTotalPixels: { megapixels: 0.05 } });
 }
 
 /** Queues what is open and waits for its success. Throws with the message of the node that failed or was refused. */
@@ -117,16 +145,34 @@ const MARGIN = 15; // px of the graph around its nodes
 export const FREE = { left: 90, top: 110, right: 20, bottom: 80 }; // px of the page under menus
 
 /** Corners of the whole graph with groups and titles, or of the nodes of one type: [left, top, right, bottom]. */
-export function bounds(page, only = null) {
-  return page.evaluate(({ only, margin }) => {
-    const { graph } = window.app;
+export async function bounds(page, only = null) {
+  const { nodes, groups } = await drawn(page);
+  const boxes = [...nodes, ...groups].filter(({ type }) => !only || type === only);
+  const side = (name, pick, sign) => pick(...boxes.map((box) => box[name])) + sign * MARGIN;
+  return [side("left", Math.min, -1), side("top", Math.min, -1), side("right", Math.max, 1), side("bottom", Math.max, 1)];
+}
+
+/**
+ * Rectangles of the open graph as the page draws them, in its own px: nodes with their title bars, and groups.
+ * Each is {name, type, left, top, right, bottom}.
+ */
+export function drawn(page) {
+  return page.evaluate(() => {
+    const { graph, canvas } = window.app;
+    const { scale, offset } = canvas.ds;
+    const area = canvas.canvas.getBoundingClientRect();
     const title = window.LiteGraph.NODE_TITLE_HEIGHT;
-    const nodes = graph._nodes.filter((node) => !only || node.type === only);
-    const boxes = [...nodes.map(({ pos, size }) => [pos[0], pos[1] - title, pos[0] + size[0], pos[1] + size[1]]),
-      ...(only ? [] : graph._groups).map(({ pos, size }) => [pos[0], pos[1], pos[0] + size[0], pos[1] + size[1]])];
-    const side = (i, pick, sign) => pick(...boxes.map((box) => box[i])) + sign * margin;
-    return [side(0, Math.min, -1), side(1, Math.min, -1), side(2, Math.max, 1), side(3, Math.max, 1)];
-  }, { only, margin: MARGIN });
+    const box = (name, type, left, top, width, height) => (
+      { name, type, left, top, right: left + width, bottom: top + height });
+    const nodes = graph._nodes.map((node) => {
+      const name = `${node.getTitle()} (${node.type})`;
+      const vue = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
+      return vue ? box(name, node.type, (vue.left - area.left) / scale - offset[0], (vue.top - area.top) / scale - offset[1],
+        vue.width / scale, vue.height / scale)
+        : box(name, node.type, node.pos[0], node.pos[1] - title, node.size[0], node.size[1] + title);
+    });
+    return { nodes, groups: graph._groups.map(({ title: name, pos, size }) => box(name, "group", ...pos, ...size)) };
+  });
 }
 
 /** Moves the view so that the whole graph (or one node) fills what is free of the page. */
@@ -135,13 +181,14 @@ export async function fit(page, only = null, free = FREE) {
   const { width, height } = page.viewportSize();
   const room = [width - free.left - free.right, height - free.top - free.bottom];
   const scale = Math.min(1.2, room[0] / (right - left), room[1] / (bottom - top));
-  const offset = [-left + (free.left + (room[0] - (right - left) * scale) / 2) / scale,
-    -top + (free.top + (room[1] - (bottom - top) * scale) / 2) / scale];
-  await page.evaluate(({ scale, offset }) => {
+  const corner = [free.left + (room[0] - (right - left) * scale) / 2, free.top + (room[1] - (bottom - top) * scale) / 2];
+  await page.evaluate(({ scale, corner, left, top }) => {
     const { canvas } = window.app;
+    const area = canvas.canvas.getBoundingClientRect(); // beside or under the menus, as the front end has it
     canvas.ds.scale = scale;
-    [canvas.ds.offset[0], canvas.ds.offset[1]] = offset;
+    canvas.ds.offset[0] = (corner[0] - area.left) / scale - left;
+    canvas.ds.offset[1] = (corner[1] - area.top) / scale - top;
     canvas.setDirty(true, true);
-  }, { scale, offset });
+  }, { scale, corner, left, top });
   await page.waitForTimeout(700);
 }

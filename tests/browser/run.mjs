@@ -1,23 +1,21 @@
 // Runs workflows in the real front ends, one after the other, and does there what a person would do.
 //
-//   node tests/browser/run.mjs [--front-end bundled,newest,newest-vue] [--workflow name,path.json] [--template]
-//                              [--port 8320] [--shots folder] [--host folder]
+//   node tests/browser/run.mjs [--front-end bundled,newest,newest-vue] [--workflow name,path.json] [--port 8320]
+//                              [--shots folder] [--host folder]
 //
 // Ends with 1 if anything failed. See README.md.
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import * as checks from "./checks.mjs";
-import { allWorkflows, frontEnds, Host, ROOT, workflowFile } from "./host.mjs";
-import { fit, launch, load, loadTemplate, missingModels, open, queue } from "./page.mjs";
+import { allWorkflows, frontEnds, Host, labels, PACK, workflowFile } from "./host.mjs";
+import { browseTemplates, fit, launch, load, loadTemplate, open, queue, shorten, switchLanguage } from "./page.mjs";
 
 const COMPARE = "GenVECompare";
-const HELP = { en: "Drag the line", zh: "拖动分割线" }; // a sentence of web/docs/GenVECompare.md and GenVECompare/zh.md
 
 const { values: options } = parseArgs({ options: {
   "front-end": { type: "string", default: Object.keys(frontEnds).join() },
   workflow: { type: "string", default: allWorkflows().join() },
-  template: { type: "boolean", default: false }, // open through the template browser what has a name
   port: { type: "string", default: "8320" },
   shots: { type: "string" }, // folder for screenshots
   host: { type: "string" }, // folder for the server, kept; else a temporary one
@@ -47,19 +45,26 @@ async function shoot(page, name) {
   await page.screenshot({ path: file }).catch((error) => console.log(`  no picture ${file}: ${error.message.split("\n")[0]}`));
 }
 
+async function seeTemplates(page) {
+  const dialog = await browseTemplates(page, PACK);
+  await page.waitForTimeout(1500); // its pictures
+  await shoot(page, "templates");
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "hidden" });
+}
+
 async function runWorkflow(page, host, workflow) {
   const loaded = await step(page, `load ${workflow.name}`, async () => {
-    await (options.template && workflow.pack ? loadTemplate : load)(page, workflow);
+    await (workflow.pack ? loadTemplate : load)(page, workflow);
     await fit(page);
+    await page.waitForTimeout(1000); // nodes and players take their size
+    return checks.layout(page, workflow);
   });
-  const missing = loaded ? await missingModels(page) : [];
-  if (missing.length) {
-    console.log(`  skip  run ${workflow.name}: ${missing.join(", ")} is not installed`);
-    await shoot(page, workflow.name);
-  }
-  if (!loaded || missing.length || !await step(page, `run ${workflow.name}`, () => queue(page))) return;
+  if (!loaded || !await step(page, `run ${workflow.name}`, () => shorten(page).then(() => queue(page)))) return;
   await fit(page);
+  await page.waitForTimeout(2000); // pictures and players
   await shoot(page, workflow.name);
+  for (const name of ["layout", "result", "pictures"]) await step(page, `${name} of ${workflow.name}`, () => checks[name](page, workflow));
   const again = { reload: () => open(page, host), queue: () => queue(page) };
   for (const name of ["drag", "scrub", "zoom", "inset", "resize", "survives"]) {
     await step(page, `${name} in ${workflow.name}`, () => checks[name](page, workflow, again));
@@ -69,32 +74,29 @@ async function runWorkflow(page, host, workflow) {
   await shoot(page, `${workflow.name} compare`);
 }
 
-/** Help page and title of the Compare node in a language. */
-async function runLanguage(page, host, workflow, locale) {
-  await open(page, host, locale);
-  await load(page, workflow);
-  await step(page, `help page in ${locale}`, () => checks.help(page, COMPARE, HELP[locale]));
+/** Words and help pages of all our nodes, in the language that the page is in. */
+async function runLanguage(page, locale) {
+  await step(page, `words in ${locale}`, () => checks.words(page, labels(locale)));
+  await step(page, `help pages in ${locale}`, () => checks.help(page, labels(locale), locale));
   await shoot(page, `help ${locale}`);
-  const labels = path.join(ROOT, "locales", locale, "nodeDefs.json");
-  const wanted = fs.existsSync(labels) && JSON.parse(fs.readFileSync(labels))[COMPARE]?.display_name;
-  await step(page, `title in ${locale}`, () => (wanted ? checks.title(page, COMPARE, wanted) : "no translation yet"));
 }
 
 async function runFrontEnd(name, workflows) {
-  const host = new Host({ frontEnd: frontEnds[name], port: Number(options.port), where: options.host });
-  const ours = workflowFile("compare_clip");
+  const host = new Host({ frontEnd: frontEnds[name], port: Number(options.port), where: options.host, checkpoints: true });
   let browser;
   try {
-    await host.start([...workflows, ours]);
+    await host.start(workflows);
     const window = await launch();
     ({ browser } = window);
     const { page } = window;
     page.frontEnd = name;
     await open(page, host);
     console.log(`${name}: front end ${await page.evaluate(() => window.__COMFYUI_FRONTEND_VERSION__)}`);
+    await step(page, "template browser", () => seeTemplates(page));
     for (const workflow of workflows) await runWorkflow(page, host, workflow);
-    await runLanguage(page, host, ours, "en");
-    await runLanguage(page, host, ours, "zh");
+    await runLanguage(page, "en");
+    await switchLanguage(page, "zh");
+    await runLanguage(page, "zh");
     await step(page, "no errors in the page", () => {
       if (page.problems.length) throw new Error([...new Set(page.problems)].join(" | "));
     });

@@ -1,4 +1,6 @@
-"""The pack in real front ends: tests/browser/run.mjs, once per front end. Slow: about two minutes each.
+"""The pack in real front ends: tests/browser/run.mjs, once per front end, with two workflows. Slow: minutes each.
+
+All workflows: `node tests/browser/run.mjs`, see its README.
 
 Needs node, playwright-core (PLAYWRIGHT_CORE: its folder, else node finds it) and Chromium (GENVE_CHROMIUM). The newest
 front end is used where GENVE_NEW_FRONT_END names its static folder.
@@ -17,6 +19,7 @@ from host.server import COMFYUI, ROOT, _free_port
 
 HARNESS = ROOT / "tests" / "browser"
 FRONT_ENDS = ["bundled", "newest", "newest-vue"]
+WORKFLOWS = "compare_clip,Enhance a clip in one node"
 
 
 def why_not(front_end: str) -> str:
@@ -35,12 +38,12 @@ def why_not(front_end: str) -> str:
 
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
-def test_the_comparer_works_in(front_end, tmp_path):
+def test_workflows_comparer_help_and_chinese_in(front_end, tmp_path):
     if reason := why_not(front_end):
         pytest.skip(reason)
-    command = ["node", str(HARNESS / "run.mjs"), "--front-end", front_end, "--workflow", "compare_clip",
+    command = ["node", str(HARNESS / "run.mjs"), "--front-end", front_end, "--workflow", WORKFLOWS,
                "--port", str(_free_port()), "--host", str(tmp_path / "host"), "--shots", str(tmp_path / "shots")]
     environment = {**os.environ, "COMFYUI_PATH": str(COMFYUI), "GENVE_PYTHON": sys.executable}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\nscreenshots: {tmp_path / 'shots'}"
     assert "all passed" in done.stdout
