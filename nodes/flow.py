@@ -47,6 +47,7 @@ class GenVEOpticalFlow(io.ComfyNode):
     def execute(cls, images, bundle, key_frame: int, estimator: str, reference=None) -> io.NodeOutput:
         from ..genve_core.clip import ClipFlow
         from ..genve_core.conditioning.flow import FlowConfig
+        from ..genve_core.decoder.memory import DecoderMemory
         from ..genve_core.steps import find_flow
 
         models, config = as_bundle(bundle), FlowConfig(estimator)  # type: ignore[arg-type]
@@ -62,8 +63,8 @@ class GenVEOpticalFlow(io.ComfyNode):
 
         flow, notes = retrying_smaller(measure, parts=("chunk",))
         flow = kept(flow)
-        return io.NodeOutput(GraphFlow(flow, images), _preview(flow.to_key[keys[0]], flow.valid[keys[0]], images),
-                             ui=text_ui(*notes))
+        shown = _preview(flow.to_key[keys[0]], flow.valid[keys[0]], images)
+        return io.NodeOutput(GraphFlow(flow, images, DecoderMemory()), shown, ui=text_ui(*notes))
 
 
 def _preview(flow: Tensor, valid: Tensor, images: Tensor) -> Tensor:

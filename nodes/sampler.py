@@ -118,7 +118,7 @@ def _decode(steering: GraphGuidance, Z_0: Tensor, colour: ColourConfig, steadine
     def decode(sizes: Sizes) -> Tensor:
         frames = decode_clip(models, clip, Z_0, flow, references, n=steering.guidance.n,
                              strength=steering.strength, colour=colour,
-                             steadiness=steadiness, chunk=sizes.chunk, report=progress)
+                             steadiness=steadiness, chunk=sizes.chunk, memory=steering.flow.memory, report=progress)
         return collect((frame.unsqueeze(0) for frame in frames), len(clip), clip.size, progress)
 
     return retrying_smaller(decode, parts=("chunk",))

@@ -18,6 +18,7 @@ from ..genve_core.errors import InputError
 
 if TYPE_CHECKING:
     from ..genve_core.clip import ClipFlow, Guidance, Reference
+    from ..genve_core.decoder.memory import DecoderMemory
     from ..genve_core.media.shots import Shot
     from .engine import HostModels
 
@@ -59,6 +60,10 @@ class GraphFlow(Carried):
 
     flow: ClipFlow
     images: Tensor  # (f, H, W, 3) in [0, 1]: the up-scaled frames, the very tensor that came in
+    memory: DecoderMemory | None = None  # what a changed n can use again; filled by Video Diffuser Sampler
+
+    def _comfy_cache_tensors(self) -> list[Tensor]:
+        return [*tensors_in(self), *(self.memory.tensors() if self.memory else ())]
 
 
 @dataclass(frozen=True)

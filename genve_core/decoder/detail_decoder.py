@@ -43,6 +43,21 @@ class DecoderInputs:
         return DecoderInputs(self.up[index], self.detail[index], self.valid[index], self.key[index], self.near[index])
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the decoder makes of its inputs before latents and noise level come in: other latents can use it again."""
+
+    up: Tensor  # (n, 3, h, w), as in DecoderInputs
+    detail: Tensor  # (n, 3, h, w), as there
+    half: Tensor  # (n, a, h/2, w/2) features
+    quarter: Tensor  # (n, b, h/4, w/4)
+    eighth: Tensor  # (n, c, h/8, w/8)
+
+    @property
+    def bytes(self) -> int:
+        return sum(x.nbytes for x in (self.up, self.detail, self.half, self.quarter, self.eighth))
+
+
 class DetailDecoder(ModelMixin, ConfigMixin):
     """A U-Net over pixels with the latents let in at 1/8. Works frame by frame; nothing is normalised over space.
 
@@ -77,22 +92,27 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         decoder.load_state_dict({**decoder.state_dict(), **self.state_dict()})
         return decoder
 
-    def forward(self, latents: Tensor, inputs: DecoderInputs, n: int | Tensor = 0) -> Tensor:
-        """Latents (b, c, h/8, w/8) and inputs of b frames, sides multiples of 8 -> frames (b, 3, h, w).
-
-        n: noise level of the conditions in [0, 1000), one or (b,).
-        Untrained and without a reference, it returns the up-sampled frames.
-        """
+    def look(self, inputs: DecoderInputs) -> Seen:
+        """The half that needs neither latents nor n."""
         differences = [DIFFERENCE_GAIN * x for x in (inputs.key, inputs.near)]
         pixels = F.pixel_unshuffle(torch.cat([inputs.up, DIFFERENCE_GAIN * inputs.detail], 1), 2)
         half = self.half_in(self.head(torch.cat([pixels, inputs.valid, *differences], 1)))
         quarter = self.quarter_in(self.to_quarter(half))
+        return Seen(inputs.up, inputs.detail, half, quarter, self.to_eighth(quarter))
+
+    def forward(self, latents: Tensor, inputs: DecoderInputs | Seen, n: int | Tensor = 0) -> Tensor:
+        """Latents (b, c, h/8, w/8) and inputs of b frames, sides multiples of 8 -> frames (b, 3, h, w).
+
+        inputs: or what `look` made of them.   n: noise level of the conditions in [0, 1000), one or (b,).
+        Untrained and without a reference, it returns the up-sampled frames.
+        """
+        seen = inputs if isinstance(inputs, Seen) else self.look(inputs)
         told = self._modulation(n, latents)
-        eighth = self.eighth(told[2](self.to_eighth(quarter) + self.latent_in(latents)))
-        quarter = self.quarter_out(told[1](quarter + self.from_eighth(eighth)))
-        half = self.half_out(told[0](half + self.from_quarter(quarter)))
+        eighth = self.eighth(told[2](seen.eighth + self.latent_in(latents)))
+        quarter = self.quarter_out(told[1](seen.quarter + self.from_eighth(eighth)))
+        half = self.half_out(told[0](seen.half + self.from_quarter(quarter)))
         residual, trust = F.pixel_shuffle(self.tail(half), 2).float().split([3, 1], dim=1)
-        return inputs.up + torch.sigmoid(trust) * inputs.detail + RESIDUAL_GAIN * residual
+        return seen.up + torch.sigmoid(trust) * seen.detail + RESIDUAL_GAIN * residual
 
     def _modulation(self, n: int | Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]:
         """What n does to the features at 1/2, 1/4 and 1/8 of the frame: a gain and a shift per channel."""
