@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,10 +17,16 @@ GRID = 2.0**20  # up-sampled values are multiples of 1 / GRID
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames at their own size and the size they are wanted at. Raises InputError for frames that cannot be used."""
+    """Frames at their own size and the size they are wanted at. Raises InputError for frames that cannot be used.
+
+    A clip may be a part of its shot: then its frames are counted from `first`, and key frames that lie elsewhere in the
+    shot are brought along.
+    """
 
     frames: Tensor  # (f, 3, h, w) poor frames in [-1, 1], f >= 1
     size: tuple[int, int]  # (h, w) in pixels
+    first: int = 0  # number in the shot of the first of them
+    elsewhere: Mapping[int, Tensor] = field(default_factory=dict)  # number in the shot -> poor frame (3, h, w)
 
     def __post_init__(self) -> None:
         frames = self.frames
@@ -43,8 +49,11 @@ class Clip:
         video = upsample(self.frames[part].to(device).float().unsqueeze(0), self.size)
         return pad_to_multiple((video * GRID).round() / GRID, MULTIPLE)[0]
 
-    def up_at(self, i: int, device: torch.device) -> Tensor:
-        """The same of one frame: (1, 3, H, W)."""
+    def up_at(self, number: int, device: torch.device) -> Tensor:
+        """The same of one frame, by its number in the shot: (1, 3, H, W)."""
+        if number in self.elsewhere:
+            return Clip(self.elsewhere[number].unsqueeze(0), self.size).up(slice(0, 1), device)
+        i = number - self.first
         return self.up(slice(i, i + 1), device)
 
 
@@ -56,13 +65,18 @@ class ClipFlow:
     backward: Tensor  # to the previous frame, zero at the beginning
     to_key: dict[int, Tensor] = field(default_factory=dict)  # key frame -> flow of every frame to it
     valid: dict[int, Tensor] = field(default_factory=dict)  # key frame -> (f, 1, h/2, w/2), 1 where there is a source
+    first: int = 0  # as the clip's: key frames are counted in the shot
+
+    def numbers(self, part: slice = slice(None)) -> range:
+        """The frames' numbers in the shot."""
+        return range(self.first, self.first + len(self.forward))[part]
 
 
 @dataclass(frozen=True)
 class Reference:
     """An image reference of one key frame, on the padded grid."""
 
-    key: int  # index of the frame it depicts
+    key: int  # number in the shot of the frame it depicts
     image: Tensor  # (3, H, W) in [-1, 1]
     y: Tensor  # (c, H/8, W/8)
     valid: Tensor  # (1, H, W), 0 where a user's image does not reach

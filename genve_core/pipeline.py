@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,10 +22,12 @@ from torch import Tensor
 from .bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from .clip import Clip, ClipFlow, Reference
 from .conditioning.temporal import carry
+from .decoder.detail_decoder import DetailDecoder
 from .diffuser.sampler import timesteps
 from .errors import InputError
 from .models import Models
 from .reference.key_frame import check_key_frame, choose_key_frame
+from .segments import Frames, InMemory, Segment, segments
 from .settings import EnhanceConfig
 from .steps import (
     OnProgress,
@@ -70,22 +73,61 @@ class Enhancer:
         `EnhanceConfig.key_frame` is left out); each governs the frames nearest to its own. None = made here.
         Yields finished frames one by one, (1, 3, H, W) in [-1, 1] on the CPU. Raises InputError for unusable input.
         """
-        self.seconds, self.notes, report, config = {}, (), on_progress or silent, self.config
+        self.seconds, self.notes = {}, ()
         with self._timed("look"):
-            clip = self._open(frames, reference)
+            Clip(frames, self.config.output_size(frames.shape[-2], frames.shape[-1]))  # refuse unusable frames now
+            pictures = self._pictures(frames, reference)
+        shot = InMemory(frames)
+        references = self.references(shot, pictures)
+        for segment in self.segments(len(shot)):
+            yield from self.run_segment(shot, segment, references, on_progress)
+
+    def segments(self, frames: int) -> list[Segment]:
+        """The pieces in which a shot of `frames` frames is worked on."""
+        reach = cast(DetailDecoder, self.models.build("decoder")).reach + 1  # and the final fusion's neighbour
+        # the colour statistics of "adain" are those of the whole shot
+        length = frames if self.config.colour.method == "adain" else self.config.segment
+        return segments(frames, self.config.window, length=length, steps=self.steps, reach=reach)
+
+    def references(self, shot: Frames, pictures: Mapping[int, Picture | None]) -> list[Reference]:
+        """Section 3.2 for each key frame, or the user's image in its place; `notes` tells about those."""
+        config = self.config
+        self.keys = tuple(sorted(pictures))
+        if config.reference_strength == 0:
+            return []
+        made = []
+        with self._timed("reference"):
+            for key in self.keys:
+                frame = shot.read_one(key).unsqueeze(0)
+                clip = Clip(frame, config.output_size(frame.shape[-2], frame.shape[-1]), first=key)
+                picture = pictures[key]
+                if picture is None:
+                    Z = encode_clip(self.models, clip, tiling=config.tiling)
+                    made.append(own_reference(self.models, clip, Z, key, seed=config.seed))
+                else:
+                    made.append(given_reference(self.models, clip, picture, key, fit=config.fit,
+                                                match_colour=config.match_colour, tiling=config.tiling))
+        self.notes = tuple(dict.fromkeys([*self.notes, *(note for one in made for note in one.notes)]))
+        return made
+
+    def run_segment(self, shot: Frames, segment: Segment, references: Sequence[Reference],
+                    on_progress: OnProgress | None = None) -> Iterator[Tensor]:
+        """Enhance one segment of a shot; yields its own frames as `run` does. references: of the whole shot."""
+        config, report, seen = self.config, on_progress or silent, segment.seen
+        frames, keys = shot.read(seen), [reference.key for reference in references]
+        elsewhere = {key: shot.read_one(key) for key in keys if key not in seen}
+        clip = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), seen.start, elsewhere)
         with self._timed("encode"):
             Z = encode_clip(self.models, clip, tiling=config.tiling, chunk=config.chunk, report=report)
-        with self._timed("reference"):
-            references = self._references(clip, Z, reference)
         with self._timed("flow"):
-            keys = [given.key for given in references]
             flow = find_flow(self.models, clip, keys, config.flow, chunk=config.chunk, report=report)
         with self._timed("diffuse"):
             Z_0 = self._diffuse(Z, references, flow, report)
+        own = range(segment.own.start - seen.start, segment.own.stop - seen.start)
         finished = decode_clip(self.models, clip, Z_0, flow, references, n=self.n, strength=config.reference_strength,
                                colour=config.colour, steadiness=config.steadiness, flow_config=config.flow,
-                               chunk=config.chunk, report=report)
-        for _ in range(len(clip)):
+                               frames=own, chunk=config.chunk, report=report)
+        for _ in own:
             with self._timed("decode"):
                 frame = next(finished)
             yield frame.unsqueeze(0)
@@ -98,15 +140,13 @@ class Enhancer:
             torch.cuda.synchronize()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
 
-    def _open(self, frames: Tensor, reference: References | None) -> Clip:
-        clip = Clip(frames, self.config.output_size(frames.shape[-2], frames.shape[-1]))
+    def _pictures(self, frames: Tensor, reference: References | None) -> dict[int, Picture | None]:
+        """{key frame: the picture given of it, None where one is to be made}."""
         if isinstance(reference, Mapping):
-            self.keys = self._named(reference, len(clip))
-        elif self.config.key_frame is not None:
-            self.keys = (check_key_frame(self.config.key_frame, len(clip)),)
-        else:
-            self.keys = (choose_key_frame(frames),)
-        return clip
+            return {key: reference[key] for key in self._named(reference, len(frames))}
+        if self.config.key_frame is not None:
+            return {check_key_frame(self.config.key_frame, len(frames)): reference}
+        return {choose_key_frame(frames): reference}
 
     def _named(self, references: Mapping[int, Picture], frames: int) -> tuple[int, ...]:
         """The frames that the user's references name, in order."""
@@ -120,26 +160,14 @@ class Enhancer:
                              f"({', '.join(map(str, sorted(references)))}); leave the key frame out")
         return tuple(check_key_frame(key, frames) for key in sorted(references))
 
-    def _references(self, clip: Clip, Z: Tensor, given: References | None) -> list[Reference]:
-        """Section 3.2, or the user's images in its place."""
-        config = self.config
-        if config.reference_strength == 0:
-            return []
-        if given is None:
-            return [own_reference(self.models, clip, Z, self.keys[0], seed=config.seed)]
-        pictures = given if isinstance(given, Mapping) else {self.keys[0]: given}
-        made = [given_reference(self.models, clip, pictures[key], key, fit=config.fit, match_colour=config.match_colour,
-                                tiling=config.tiling) for key in self.keys]
-        self.notes = tuple(dict.fromkeys(note for one in made for note in one.notes))
-        return made
-
-    def _diffuse(self, Z: Tensor, references: list[Reference], flow: ClipFlow, report: OnProgress) -> Tensor:
+    def _diffuse(self, Z: Tensor, references: Sequence[Reference], flow: ClipFlow, report: OnProgress) -> Tensor:
         """Sections 3.3 and 3.4."""
         config = self.config
-        Z_n, noised = augment(self.models, Z, references, self.n, seed=config.seed)
+        Z_n, noised = augment(self.models, Z, references, self.n, seed=config.seed, first_frame=flow.first)
         Y_n = carry(noised, flow)[0] if noised else None
         guidance = match(self.models, Z_n, Y_n, self.n, strength=config.reference_strength)
-        return diffuse(self.models, Z, guidance, self.times, seed=config.seed, window=config.window, report=report)
+        return diffuse(self.models, Z, guidance, self.times, seed=config.seed, window=config.window,
+                       first_frame=flow.first, report=report)
 
 
 def enhance(video: Tensor, *, reference: References | None = None, bundle: str | Path | Bundle = DEFAULT_BUNDLE,

@@ -30,6 +30,7 @@ class EnhanceConfig:
     tiling: TilingConfig = field(default_factory=TilingConfig)
     colour: ColourConfig = field(default_factory=ColourConfig)
     steadiness: float = 1.0  # weight of each neighbour in the final fusion along the motion; 0 = off
+    segment: int = 96  # frames of a shot worked on together, about: what memory depends on, and what a resume repeats
     chunk: int = 4  # frames encoded or decoded together
     precision: str = "auto"  # "auto": bf16 where it is native, else float32; or "float32", "bf16"
 
@@ -46,6 +47,8 @@ class EnhanceConfig:
             raise InputError(f"steadiness must be in [0, 1], got {self.steadiness}")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps must be 1 or more, got {self.steps}")
+        if self.segment < 1:
+            raise InputError(f"segment must be 1 frame or more, got {self.segment}")
         if self.precision not in ("auto", "float32", "bf16"):
             raise InputError(f"precision must be auto, float32 or bf16, got {self.precision!r}")
 

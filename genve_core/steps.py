@@ -77,14 +77,15 @@ def find_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfi
             forward.append(ahead[:count])
             backward.append(back if part.start == 0 else back[1:])
             for key, frame in key_frames.items():
-                skip = [key - part.start] if part.start <= key < part.stop else []
+                at = key - clip.first
+                skip = [at - part.start] if part.start <= at < part.stop else []
                 found = key_frame_flow(reduced[:count], frame, config, estimate, skip)
                 to_key[key].append(found[0])
                 valid[key].append(found[1])
             report("flow", part.stop, len(clip))
         return ClipFlow(torch.cat(forward), torch.cat(backward)[: len(clip)],
                         {key: torch.cat(parts) for key, parts in to_key.items()},
-                        {key: torch.cat(parts) for key, parts in valid.items()})
+                        {key: torch.cat(parts) for key, parts in valid.items()}, clip.first)
 
 
 def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int = 0, start: int | None = None,
@@ -99,7 +100,7 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
     with models.computing():
         up = clip.up_at(key, models.device)
         image_diffuser, decoder = models.ready("image", "decoder", work=_work("decoder", 1, up.shape))
-        y = make_reference(image_diffuser, Z[:, key].to(models.device), models.schedule,
+        y = make_reference(image_diffuser, Z[:, key - clip.first].to(models.device), models.schedule,
                            start=defaults.image_start if start is None else start,
                            steps=steps, gamma_max=gamma_max, noise=noise, seed=seed,
                            on_step=lambda i, _: report("reference", i + 1, steps))
@@ -123,13 +124,16 @@ def given_reference(models: Models, clip: Clip, picture: Tensor | str | Path, ke
         return Reference(key, image[0], y, valid[0], fitted.notes)
 
 
-def augment(models: Models, Z: Tensor, references: Sequence[Reference], n: int, *,
-            seed: int = 0) -> tuple[Tensor, list[Reference]]:
-    """Noise augmentation (section 3.3): Z_n, and the references with y_n in the place of y. Noise is fixed per frame."""
+def augment(models: Models, Z: Tensor, references: Sequence[Reference], n: int, *, seed: int = 0,
+            first_frame: int = 0) -> tuple[Tensor, list[Reference]]:
+    """Noise augmentation (section 3.3): Z_n, and the references with y_n in the place of y. Noise is fixed per frame.
+
+    first_frame: number in its shot of Z's first frame.
+    """
     with models.computing():
         Z = Z.to(models.device)
         y = torch.zeros_like(Z[:, 0])
-        Z_n, _ = augment_conditions(Z, y, n, models.schedule, seed=seed)
+        Z_n, _ = augment_conditions(Z, y, n, models.schedule, seed=seed, first_frame=first_frame)
         noised = [augment_conditions(Z[:, :1], reference.y.to(Z).unsqueeze(0), n, models.schedule, seed=seed)[1]
                   for reference in references]
     return Z_n, [replace(reference, y=y_n[0]) for reference, y_n in zip(references, noised, strict=True)]
@@ -154,7 +158,7 @@ def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int],
     """Section 3.4: Z_T1 -> Z_0 under guidance, (1, f, c, H/8, W/8) float32. Windows are fused in every step.
 
     times: when the network is asked, the first is T1; see `sampler.timesteps`.
-    first_frame: where in its clip Z begins: noise belongs to the frames of the clip.
+    first_frame: number in its shot of Z's first frame: noise belongs to the frames of the shot.
     """
     total, steps = Z.shape[1], len(times)
     spans = windows(total, window)
@@ -190,7 +194,8 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     n: noise level of the conditions: how much detail is wanted.
     strength: how much of the references' detail is let in; 0 is exactly as without any.
     steadiness: weight of each neighbour in the final fusion along the motion.
-    frames: only these, in a row; None = all. Of Z_0 these and the frame before and after them must be finished.
+    frames: only these of the clip, in a row, counted from 0; None = all. Of Z_0 these and the frame before and after
+    them must be finished.
     memory: of this clip and flow; another n on the CPU then takes about two thirds of the time, with the same result.
     """
     wanted = range(len(clip)) if frames is None else frames

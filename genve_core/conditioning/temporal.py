@@ -57,7 +57,7 @@ def shares(references: Sequence[Reference], flow: ClipFlow, part: slice) -> list
     if len(references) == 1:
         return [reach(references[0], flow, part)]
     reaches = torch.stack([reach(reference, flow, part) for reference in references])
-    near = nearness(range(len(flow.forward))[part], [reference.key for reference in references])
+    near = nearness(flow.numbers(part), [reference.key for reference in references])
     governing = near.to(reaches).view(*near.shape, 1, 1, 1) * reaches
     trusted = governing.sum(0)
     better = (reaches - trusted).clamp(min=0)  # those who know more fill what is left open

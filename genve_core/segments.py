@@ -1,0 +1,85 @@
+"""Segments: a long shot is worked on in pieces, so that memory depends on the piece and not on the shot.
+
+Ours, not the paper's. A segment owns some frames and sees more: every frame that its own depend on, through the windows
+of all steps, the decoder's neighbours and the final fusion. So the pieces give what the whole would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from .diffuser.windows import WindowConfig, windows
+
+
+class Frames(Protocol):
+    """Poor frames of a shot that need not all be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, span: range) -> Tensor:
+        """Frames `span` of the shot: (len(span), 3, h, w) in [-1, 1]. Asked for with rising start and stop."""
+        ...
+
+    def read_one(self, number: int) -> Tensor:
+        """One frame, (3, h, w), wherever it lies."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Frames (f, 3, h, w) as they are."""
+
+    frames: Tensor
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, span: range) -> Tensor:
+        return self.frames[span.start : span.stop]
+
+    def read_one(self, number: int) -> Tensor:
+        return self.frames[number]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a shot; numbers are frames of the shot."""
+
+    own: range  # finished by this piece
+    seen: range  # worked on for it; begins and ends with a window
+
+
+def segments(frames: int, window: WindowConfig, *, length: int, steps: int, reach: int) -> list[Segment]:
+    """Cut a shot of `frames` frames into segments that own about `length` frames.
+
+    steps: of sampling; each fuses the windows anew, and so looks one window further.   reach: frames that decoding looks
+    to either side. A shot that is not much longer than `length` is one segment.
+    """
+    spans = windows(frames, window)
+    groups = _groups(spans, length)
+    if len(groups) == 1:
+        return [Segment(range(frames), range(frames))]
+    starts = [spans[first].start for first in groups] + [frames]
+    return [Segment(range(a, b), _seen(range(max(0, a - reach), min(frames, b + reach)), spans, steps))
+            for a, b in zip(starts, starts[1:])]
+
+
+def _groups(spans: Sequence[range], length: int) -> list[int]:
+    """Index of the first window of each segment. The last segment may be half as long again as the others."""
+    first = [0]
+    for i, span in enumerate(spans):
+        if span.start - spans[first[-1]].start >= length and spans[-1].stop - span.start >= length / 2:
+            first.append(i)
+    return first
+
+
+def _seen(needed: range, spans: Sequence[range], steps: int) -> range:
+    """All frames that `needed` depend on through `steps` fusions of windows."""
+    for _ in range(steps):
+        touched = [span for span in spans if span.start < needed.stop and needed.start < span.stop]
+        needed = range(min(span.start for span in touched), max(span.stop for span in touched))
+    return needed
