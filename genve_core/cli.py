@@ -1,4 +1,5 @@
-"""The command line, `genve enhance | train | evaluate | study | info`: parse, call the core, turn errors into one line.
+"""The command line, `genve enhance | shots | jobs | train | evaluate | study | info`: parse, call the core, tell errors
+in one line.
 
 Exit codes: 0 done; 1 a failure; 2 a usage or input error; 130 stopped by Ctrl-C. Only results go to stdout.
 """
@@ -18,6 +19,7 @@ from . import __version__
 from .cli_enhance import add_enhance
 from .cli_evaluate import add_evaluate
 from .cli_info import add_info
+from .cli_shots import add_jobs, add_shots
 from .cli_study import add_study
 from .errors import InputError
 
@@ -36,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="genve", description="Reference-guided video enhancement: one good frame is enough.")
     parser.add_argument("--version", action="version", version=f"genve {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_enhance, _add_train, add_evaluate, add_study, add_info):
+    for add in (add_enhance, add_shots, add_jobs, _add_train, add_evaluate, add_study, add_info):
         add(commands)
     for command in commands.choices.values():
         command.add_argument("-v", "--verbose", action="store_true", help="show where an error comes from")
@@ -52,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _end(args, getattr(args, "stopped", "stopped by Ctrl-C"), STOPPED)
     except InputError as error:
-        return _end(args, f"error: {error}", USAGE)
+        return _end(args, f"error: {error}{getattr(args, 'failed', '')}", USAGE)
     except Exception as error:  # the edge of the program: a person is told, whatever it was
-        return _end(args, f"failed: {_reason(error)}", FAILURE)
+        return _end(args, f"failed: {_reason(error)}{getattr(args, 'failed', '')}", FAILURE)
 
 
 def _end(args: argparse.Namespace, message: str, code: int) -> int:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Iterable
-from dataclasses import replace
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
-import torch
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
@@ -19,13 +17,18 @@ from .bundle import DEFAULT_BUNDLE, find_bundle, load_bundle
 from .cli_progress import PeakMemory, Progress
 from .devices import pick_device
 from .errors import InputError
+from .film import Film, FilmRun, Piece, assign, pieces, scan
+from .job import Job, fingerprint, finished_frames, remove_half_written
 from .media import ColourConfig, VideoInfo, VideoReader, VideoWriter
 from .media.colour import Method
-from .pipeline import EnhanceConfig, Enhancer
+from .media.shots import ShotConfig
+from .pipeline import EnhanceConfig, Enhancer, Picture
 from .reference.key_frame import check_key_frame, parse_key_frame
 from .reference.user_image import SMALLEST, Fit, fit_reference
 from .video_codec import upsample
 
+NOTHING = "stopped by Ctrl-C; no output was written"
+Given = Sequence[tuple[int | None, Path]]  # frame or None, and its picture
 
 def add_enhance(commands: argparse._SubParsersAction) -> None:
     d = EnhanceConfig()
@@ -35,7 +38,8 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
                    help=".mp4, .mov, .mkv or .webm; without a suffix, a folder of PNG frames")
     p.add_argument("--reference", action="append", metavar="IMAGE[@FRAME]",
                    help="a good picture of the key frame (default: made here); with @ and a frame number, of that "
-                        "frame, and then repeatable: each governs the frames nearest to its own")
+                        "frame. Repeatable: each governs the frames of its shot nearest to its own; one without a frame "
+                        "is taken for the frame it resembles most")
     p.add_argument("--key-frame", default="auto", metavar="auto|N",
                    help="the frame that the reference shows, from 0 (default: auto, a sharp and central one)")
     size = p.add_mutually_exclusive_group()
@@ -58,14 +62,17 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
                         "(default: %(default)s)")
     p.add_argument("--steadiness", type=float, default=d.steadiness, metavar="S",
                    help="how much neighbouring frames are fused against flicker, 0 to 1 (default: %(default)g)")
+    p.add_argument("--one-shot", action="store_true", help="look for no cuts: the whole video is one scene")
+    p.add_argument("--segment", type=int, default=d.segment, metavar="N",
+                   help="frames of a shot worked on together, about: less takes less memory (default: %(default)s)")
     p.add_argument("--lossless", action="store_true", help="FFV1 in .mkv")
     p.add_argument("--frames", type=int, metavar="N", help="enhance only the first N")
     p.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    p.set_defaults(run=enhance, stopped="stopped by Ctrl-C; no output was written")
+    p.set_defaults(run=enhance, stopped=NOTHING)
 
 
 def enhance(args: argparse.Namespace) -> None:
-    """Read, enhance, write. Raises InputError before any long work where the arguments do not fit."""
+    """Look, enhance, write. Raises InputError before any long work where the arguments do not fit."""
     diffusers_logging.set_verbosity_error()  # its advice is for programmers
     begin, memory = time.perf_counter(), PeakMemory()
     config = parse_config(args)
@@ -73,28 +80,64 @@ def enhance(args: argparse.Namespace) -> None:
     find_bundle(args.bundle)
     given = parse_references(args.reference or [], config.key_frame)
     with Progress() as progress, VideoReader(args.input) as video:
-        config = fit_to_input(config, video.info, args.frames, given)
+        config = fit_to_input(config, video.info, args.frames, [frame for frame, _ in given])
         assert config.size is not None
         h, w = config.size
-        for picture in given.values():
+        for _, picture in given:
             progress.notes(fit_reference(picture, (h, w), fit=config.fit).notes)
+        remove_half_written(args.output)
         with VideoWriter(args.output, video.info, width=w, height=h, overwrite=args.overwrite, lossless=args.lossless,
                          audio_from=args.input) as out:
             progress.notes(out.notes)
-            enhancer = Enhancer(load_bundle(args.bundle), config, args.device)
-            frames, alpha, times = read(video, args.frames, progress)
-            progress.notes(video.notes)
-            # one picture without a frame shows the key frame, whichever that is
-            reference = given[None] if None in given else {key: given[key] for key in given if key is not None} or None
-            for chunk in enhancer.run(frames, reference, progress):
-                for rgb in chunk:
-                    out.write(rgb, times[out.frames], _alpha(alpha[out.frames], (h, w)))
+            enhancer = Enhancer(load_bundle(args.bundle), replace(config, key_frame=None), args.device)
+            film = scan(video, args.frames, None if args.one_shot else ShotConfig(), progress)
+            progress.close()
+            _check_frames(video.info.path, args.frames, len(film))
+            film, pictures, notes = assign(film, given, config.size, config.key_frame)
+            progress.notes([*video.notes, *notes])
+            work = pieces(enhancer, film)
+            job = _job(args, enhancer, given, work, video.info, progress) if len(work) > 1 else None
+            run = FilmRun(enhancer, video, film, pictures)
+
+            def make(index: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+                progress.piece(index, len(work))
+                for rgb, alpha in run.piece(work[index], progress):
+                    yield rgb, _alpha(alpha, (h, w))
+
+            for rgb, alpha in finished_frames(job, len(work), make):
+                out.write(rgb, film.times[out.frames], alpha)
+        if job is not None:
+            job.remove()
         progress.close()
         progress.notes([*enhancer.notes, *out.notes])
     seconds = (time.perf_counter() - begin) / out.frames
-    keys = f"key frame{'s' if len(enhancer.keys) > 1 else ''} {', '.join(map(str, enhancer.keys))}"
-    print(f"{args.output}: {out.frames} frames, {w}x{h} px, {keys}, "
+    print(f"{args.output}: {out.frames} frames, {w}x{h} px, {_keys(film, pictures)}, "
           f"{seconds:.2f} s per frame, {memory.describe(enhancer.device)}")
+
+
+def _job(args: argparse.Namespace, enhancer: Enhancer, given: Given, work: list[Piece], info: VideoInfo,
+         progress: Progress) -> Job:
+    """The job of this output, an earlier one's pieces included if they were made with the same."""
+    weights = find_bundle(args.bundle) / "bundle.json"  # it holds the hashes of all weights
+    settings = {"config": asdict(enhancer.config), "references": [frame for frame, _ in given], "one_shot": args.one_shot,
+                "frames": args.frames, "device": enhancer.device.type, "work": [str(piece) for piece in work]}
+    made_with = fingerprint([args.input, weights, *(picture for _, picture in given)], settings)
+    job = Job(args.output, made_with, len(work), info, cast(tuple[int, int], enhancer.config.size))
+    if job.anew:
+        progress.notes([job.anew])
+    if job.resumed:
+        progress.notes([f"going on: {job.resumed} of {job.pieces} pieces are finished"])
+    args.stopped = f"stopped by Ctrl-C; finished pieces are kept in {job.folder}, the same command goes on"
+    args.failed = f"; finished pieces are kept in {job.folder}, the same command goes on"
+    return job
+
+
+def _keys(film: Film, pictures: list[dict[int, Picture | None]]) -> str:
+    """`key frame 12`, or how many shots and key frames there are."""
+    keys = [shot.start + number for shot, own in zip(film.shots, pictures, strict=True) for number in sorted(own)]
+    shots = f"{len(film.shots)} shots, " if len(film.shots) > 1 else ""
+    some = ", ".join(map(str, keys[:6])) + (", ..." if len(keys) > 6 else "")
+    return f"{shots}key frame{'s' if len(keys) > 1 else ''} {some}"
 
 
 def parse_config(args: argparse.Namespace) -> EnhanceConfig:
@@ -106,6 +149,7 @@ def parse_config(args: argparse.Namespace) -> EnhanceConfig:
         key_frame=parse_key_frame(args.key_frame), noise_level=args.noise_level,
         reference_strength=args.reference_strength, steps=args.steps, seed=args.seed, fit=args.fit,
         match_colour=args.match_colour, colour=ColourConfig(args.colour), steadiness=args.steadiness,
+        segment=args.segment,
     )
 
 
@@ -117,26 +161,24 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
-def parse_references(texts: list[str], key_frame: int | None) -> dict[int | None, Path]:
-    """`--reference` as {frame: picture}; the frame is None for a single picture that names none.
+def parse_references(texts: list[str], key_frame: int | None) -> Given:
+    """`--reference` as (frame, picture); the frame is None for a picture that names none.
 
     A text is split at its last @ if a number follows; any other @ belongs to the path. Raises InputError for a frame
-    named twice, for several pictures of which one names no frame, and for --key-frame beside a frame named here.
+    named twice, and for --key-frame beside a frame named here.
     """
-    given: dict[int | None, Path] = {}
+    given: list[tuple[int | None, Path]] = []
     for text in texts:
         path, at, frame = text.rpartition("@")
         named = bool(at and path) and frame.isascii() and frame.isdigit()
         if not named and at and Path(path).is_file() and not Path(text).exists():
             raise InputError(f"--reference {text}: wanted a frame number from 0 after the @, got {frame!r}")
         key, picture = (int(frame), Path(path)) if named else (None, Path(text))
-        if key is None and len(texts) > 1:
-            raise InputError(f"--reference {text} names no frame; of several references each must, like {text}@12")
         if key is not None and key_frame is not None:
             raise InputError(f"--reference {text} and --key-frame {key_frame} both name a frame; leave --key-frame out")
-        if key in given:
-            raise InputError(f"--reference names frame {key} twice, {given[key]} and {picture}; give one a frame")
-        given[key] = picture
+        if twice := [other for frame, other in given if key is not None and frame == key]:
+            raise InputError(f"--reference names frame {key} twice, {twice[0]} and {picture}; give one a frame")
+        given.append((key, picture))
     return given
 
 
@@ -150,24 +192,6 @@ def fit_to_input(config: EnhanceConfig, info: VideoInfo, frames: int | None, ref
             if key is not None:
                 check_key_frame(key, frames or info.frames)
     return replace(config, size=config.size or (round(info.height * config.scale), round(info.width * config.scale)))
-
-
-def read(video: VideoReader, count: int | None, progress: Progress) -> tuple[Tensor, list[Tensor | None], list[Fraction]]:
-    """The first `count` frames, or all: (f, 3, h, w) in [-1, 1], the alpha (h, w) of each, the time of each in s.
-
-    Raises InputError if there are none, or fewer than `count`.
-    """
-    rgb, alpha, times = [], [], []
-    for frame in video.frames(stop=count):
-        rgb.append(frame.rgb)
-        alpha.append(frame.alpha)
-        times.append(frame.time)
-        progress("read", len(rgb), max(count or video.info.frames or 0, len(rgb)))
-    progress.close()
-    if not rgb:
-        raise InputError(f"{video.info.path} holds no frame that can be decoded; it may be cut short, copy it again")
-    _check_frames(video.info.path, count, len(rgb))
-    return torch.stack(rgb), alpha, times
 
 
 def _check_frames(path: Path, wanted: int | None, there: int) -> None:

@@ -18,18 +18,23 @@ class Progress:
 
         self._draw = tqdm
         self._bar: tqdm | None = None
-        self._stage = ""
+        self._stage = self._piece = ""
         self._said: set[str] = set()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage != self._stage or self._bar is None:
             self.close()
             self._stage, self._done, self._begin = stage, 0, time.perf_counter()
-            self._bar = self._draw(total=total, desc=f"{stage:8}", unit=" frames", leave=False, disable=None,
+            self._bar = self._draw(total=total, desc=f"{self._piece}{stage:8}", unit=" frames", leave=False, disable=None,
                                    dynamic_ncols=True, file=sys.stderr)
         self._bar.total = total
         self._bar.update(done - self._done)
         self._done, self._total = done, total
+
+    def piece(self, index: int, total: int) -> None:
+        """What follows is piece `index` of `total`."""
+        self.close()
+        self._piece = f"{index + 1}/{total} " if total > 1 else ""
 
     def close(self) -> None:
         """End the stage under way."""
@@ -38,7 +43,7 @@ class Progress:
         self._bar.close()
         if self._bar.disable and self._done == self._total:
             seconds = time.perf_counter() - self._begin
-            print(f"{self._stage}: {self._total} frames in {seconds:.1f} s", file=sys.stderr)
+            print(f"{self._piece}{self._stage}: {self._total} frames in {seconds:.1f} s", file=sys.stderr)
         self._bar = None
 
     def notes(self, notes: Iterable[str]) -> None:

@@ -45,7 +45,10 @@ class VideoFile:
         import av
 
         self.notes: list[str] = []
-        self._container: Any = av.open(str(path), "w", format=CONTAINERS[suffix])
+        self._container: Any = av.open(
+            # no random identifiers and no version of the writer: same frames, same bytes
+            str(path), "w", format=CONTAINERS[suffix], options={"fflags": "+bitexact"},
+        )  # fmt: skip
         self._extras: list[_Extras] = []
         try:
             codec, self._format, options = self._choose(suffix, like, width, height, lossless, crf)

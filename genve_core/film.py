@@ -1,0 +1,179 @@
+"""A whole video: looked at once for its cuts, then enhanced shot by shot and segment by segment, never held in memory.
+
+Nothing crosses a cut: windows, neighbours, references and the numbering of frames begin anew with every shot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import InputError
+from .media.reader import Frame, VideoReader
+from .media.shots import Shot, ShotConfig, ShotFinder, with_keys
+from .pipeline import Enhancer, Picture
+from .reference.key_frame import KeyFrameScorer
+from .reference.user_image import fit_reference
+from .segments import Segment
+from .steps import OnProgress, silent
+
+GLANCE = 16  # px a side at which a picture is compared with the frames
+ALIKE = 0.5  # correlation below which a person should know that their picture fits no frame well
+
+
+@dataclass(frozen=True)
+class Film:
+    """What one pass over a video tells."""
+
+    times: list[Fraction]  # s, of each frame
+    shots: list[Shot]
+    glances: Tensor  # (f, 3 GLANCE GLANCE): each frame small, with mean 0 and length 1
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def shot_of(self, frame: int) -> int:
+        """Index of the shot that holds a frame."""
+        return next(i for i, shot in enumerate(self.shots) if frame < shot.stop)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A segment of one of the shots."""
+
+    shot: int  # its index
+    segment: Segment
+
+
+def scan(video: VideoReader, count: int | None = None, cuts: ShotConfig | None = ShotConfig(),
+         report: OnProgress = silent) -> Film:
+    """Read the first `count` frames, or all, once. cuts: None takes them as one shot.
+
+    Raises InputError if there is no frame, or PySceneDetect is needed and not installed.
+    """
+    finder = KeyFrameScorer() if cuts is None else ShotFinder(cuts)
+    times, glances = [], []
+    for frame in video.frames(stop=count):
+        finder.add(frame.rgb)
+        times.append(frame.time)
+        glances.append(glance(frame.rgb))
+        report("look", len(times), max(count or video.info.frames or 0, len(times)))
+    if not times:
+        raise InputError(f"{video.info.path} holds no frame that can be decoded; it may be cut short, copy it again")
+    shots = [Shot(0, len(times), finder.best())] if isinstance(finder, KeyFrameScorer) else finder.shots()
+    return Film(times, shots, torch.stack(glances))
+
+
+def glance(picture: Tensor) -> Tensor:
+    """A picture (3, h, w) as it is compared: small, each channel with mean 0, all with length 1."""
+    small = F.interpolate(picture.float().unsqueeze(0), size=(GLANCE, GLANCE), mode="area")[0]
+    flat = (small - small.mean((1, 2), keepdim=True)).flatten()
+    return flat / flat.norm().clamp(min=1e-6)
+
+
+def assign(film: Film, given: Sequence[tuple[int | None, Path]], size: tuple[int, int],
+           key_frame: int | None = None) -> tuple[Film, list[dict[int, Picture | None]], list[str]]:
+    """Decide which frame each picture depicts.
+
+    given: (frame of the video, picture); None: the frame that the picture resembles most, but in a video of one shot a
+    single picture depicts its key frame.   key_frame: in place of the one chosen in the shot that holds it.
+    Returns the film with its key frames, for each shot {frame of the shot: picture, or None where one is to be made}, and
+    notes. Raises InputError for frames that are not in the video and for two pictures of one frame.
+    """
+    shots = film.shots if key_frame is None else with_keys(film.shots, [key_frame])
+    film = Film(film.times, shots, film.glances)
+    pictures: list[dict[int, Picture | None]] = [{} for _ in shots]
+    notes = []
+    for frame, picture in given:
+        if frame is None and len(given) == 1 and (len(shots) == 1 or key_frame is not None):
+            frame = shots[0].key if key_frame is None else key_frame
+        elif frame is None:
+            likeness = film.glances @ glance(fit_reference(picture, size).image)
+            frame = int(likeness.argmax())
+            notes.append(f"{picture} is taken for frame {frame}"
+                         + ("" if likeness[frame] >= ALIKE else ", but is like no frame of this video; is it of another?"))
+        if not 0 <= frame < len(film):
+            raise InputError(f"the reference {picture} is of frame {frame}, but the video has frames 0 to {len(film) - 1}")
+        index = film.shot_of(frame)
+        number = frame - shots[index].start
+        if number in pictures[index]:
+            raise InputError(f"{pictures[index][number]} and {picture} both show frame {frame}; give one a frame")
+        pictures[index][number] = picture
+    for shot, own in zip(shots, pictures, strict=True):
+        if not own:
+            own[shot.key - shot.start] = None
+    return film, pictures, notes
+
+
+def pieces(enhancer: Enhancer, film: Film) -> list[Piece]:
+    """The work, in order."""
+    return [Piece(i, segment) for i, shot in enumerate(film.shots) for segment in enhancer.segments(len(shot))]
+
+
+class ShotFrames:
+    """One shot of a film as `Frames`: two passes over the file at most, one for the frames and one for key frames."""
+
+    def __init__(self, video: VideoReader, shot: Shot):
+        self._video, self._shot = video, shot
+        self._held: deque[Frame] = deque()
+        self._frames: Iterator[Frame] | None = None
+        self._keys: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._shot)
+
+    def read(self, span: range) -> Tensor:
+        return torch.stack([frame.rgb for frame in self._hold(span)])
+
+    def alpha(self, span: range) -> list[Tensor | None]:
+        """Transparency (h, w) in [0, 1] of frames that were just read; None where the video has none."""
+        first, stop = self._shot.start + span.start, self._shot.start + span.stop
+        return [frame.alpha for frame in self._held if first <= frame.index < stop]
+
+    def read_one(self, number: int) -> Tensor:
+        if number not in self._keys:
+            at = self._shot.start + number
+            self._keys[number] = next(iter(self._video.frames(at, at + 1))).rgb
+        return self._keys[number]
+
+    def _hold(self, span: range) -> list[Frame]:
+        first, last = self._shot.start + span.start, self._shot.start + span.stop - 1
+        while self._held and self._held[0].index < first:
+            self._held.popleft()
+        if self._frames is None:
+            self._frames = self._video.frames(first, self._shot.stop)
+        while not self._held or self._held[-1].index < last:
+            frame = next(self._frames, None)
+            if frame is None:
+                raise InputError(f"{self._video.info.path} ends before frame {last}, which was there when it was first "
+                                 f"read; leave the file as it is while it is enhanced")
+            if frame.index >= first:
+                self._held.append(frame)
+        return [frame for frame in self._held if frame.index <= last]
+
+
+class FilmRun:
+    """A film under way: pieces in order, each shot's references made once."""
+
+    def __init__(self, enhancer: Enhancer, video: VideoReader, film: Film, pictures: Sequence[Mapping[int, Picture | None]]):
+        """pictures: of each shot, from `assign`."""
+        self._enhancer, self._video, self._film, self._pictures = enhancer, video, film, pictures
+        self._shot = -1
+
+    def piece(self, piece: Piece, report: OnProgress = silent) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Finished frames (3, H, W) in [-1, 1] of one piece, with the input's own alpha (h, w) in [0, 1]."""
+        if piece.shot != self._shot:
+            self._frames = ShotFrames(self._video, self._film.shots[piece.shot])
+            self._references = self._enhancer.references(self._frames, self._pictures[piece.shot])
+            self._shot = piece.shot
+        own, alpha = piece.segment.own, []
+        for i, frame in enumerate(self._enhancer.run_segment(self._frames, piece.segment, self._references, report)):
+            alpha = alpha or self._frames.alpha(own)
+            yield frame[0], alpha[i]

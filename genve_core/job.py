@@ -1,0 +1,143 @@
+"""A job: the finished pieces of a video, kept beside the output until it is whole, so that an interrupted run goes on.
+
+A hidden folder `.NAME.genve-job` holds `job.json`, which says what the pieces were made with, and one lossless video a
+piece, under its name only when whole. No state is ever updated: a piece is finished if its file is there.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from . import __version__
+from .bundle import sha256
+from .media import VideoInfo, VideoReader, VideoWriter
+
+SUFFIX = ".genve-job"
+Finished = tuple[Tensor, Tensor | None]  # (3, H, W) in [-1, 1] and alpha (H, W) in [0, 1]
+
+
+def fingerprint(inputs: Iterable[Path], settings: dict[str, Any]) -> str:
+    """Of everything that the finished frames depend on: the files' contents, the settings, this version."""
+    told = hashlib.sha256(json.dumps([__version__, settings], sort_keys=True, default=str).encode())
+    for path in inputs:
+        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            told.update(f"{file.name} {sha256(file)}".encode())
+    return told.hexdigest()
+
+
+def job_folder(output: str | Path) -> Path:
+    """Where the pieces of an output are kept."""
+    path = Path(output).absolute()
+    return path.with_name(f".{path.name}{SUFFIX}")
+
+
+def remove_half_written(output: str | Path) -> None:
+    """Remove what a killed run of the same output left under a temporary name. Only where its job is there as well."""
+    folder = job_folder(output)
+    if folder.is_dir():
+        for part in folder.parent.glob(f".{glob.escape(Path(output).name)}.*.part*"):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+class Job:
+    """The pieces of one output.
+
+    `resumed` says how many were found finished, `anew` why none of those found could be used.
+    """
+
+    def __init__(self, output: str | Path, made_with: str, pieces: int, info: VideoInfo, size: tuple[int, int]):
+        """made_with: from `fingerprint`.   info: of the input.   size: (h, w) of the output. Makes or reopens the folder."""
+        self.folder, self.pieces = job_folder(output), pieces
+        self._like, self._size = info, size
+        about = {"version": __version__, "made_with": made_with, "input": str(info.path), "output": str(output),
+                 "pieces": pieces}
+        self.anew = ""
+        if self.folder.is_dir():
+            found = _read(self.folder)
+            if found is None or found.get("made_with") != made_with or found.get("pieces") != pieces:
+                self.anew = ("an earlier run's job file cannot be read" if found is None else
+                             "an earlier run had another input, other settings or another version") + ": begun anew"
+                shutil.rmtree(self.folder)
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "job.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        self.resumed = sum(map(self.has, range(pieces)))
+
+    def has(self, piece: int) -> bool:
+        """Whether a piece is finished."""
+        return self._file(piece).is_file()
+
+    def keep(self, piece: int, frames: Iterable[Finished]) -> None:
+        """Store a piece's frames; the file appears when all are written. Raises OSError if the disk is full."""
+        h, w = self._size
+        tick = self._like.time_base
+        step = tick * max(1, round(1 / (25 * tick)))  # any time will do, as long as the container can tell them apart
+        with VideoWriter(self._file(piece), replace(self._like, frames=None), width=w, height=h, lossless=True) as out:
+            for i, (rgb, alpha) in enumerate(frames):
+                out.write(rgb, i * step, alpha)
+
+    def frames(self, piece: int) -> Iterator[Finished]:
+        """The frames of a finished piece, as they were stored."""
+        with VideoReader(self._file(piece)) as video:
+            for frame in video:
+                yield frame.rgb, frame.alpha
+
+    def remove(self) -> None:
+        """The output is whole; the pieces are not needed any more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, piece: int) -> Path:
+        return self.folder / f"{piece:05}.mkv"
+
+
+@dataclass(frozen=True)
+class FoundJob:
+    """A job that lies in a folder."""
+
+    folder: Path
+    output: str
+    input: str
+    finished: int
+    pieces: int
+    bytes: int
+
+
+def find_jobs(folder: Path) -> list[FoundJob]:
+    """The jobs of outputs in `folder`, oldest first; one whose file cannot be read has 0 pieces."""
+    found = []
+    for place in sorted(folder.glob(f".*{SUFFIX}"), key=lambda p: p.stat().st_mtime):
+        about = _read(place) or {}
+        files = list(place.glob("[0-9]*.mkv"))  # not those half-written
+        output = str(about.get("output", place.name[1 : -len(SUFFIX)]))
+        found.append(FoundJob(place, output, str(about.get("input", "unknown")), len(files), int(about.get("pieces", 0)),
+                              sum(file.stat().st_size for file in files)))
+    return found
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    try:
+        about = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return about if isinstance(about, dict) else None
+
+
+def finished_frames(job: Job | None, pieces: int, make: Callable[[int], Iterable[Finished]]) -> Iterator[Finished]:
+    """All frames in order. With a job, a piece is made only if it is not there, and always taken from what was stored: so
+    a run that was interrupted gives the same bytes as one that was not."""
+    for piece in range(pieces):
+        if job is None:
+            yield from make(piece)
+            continue
+        if not job.has(piece):
+            job.keep(piece, make(piece))
+        yield from job.frames(piece)
