@@ -227,6 +227,22 @@ def test_other_settings_begin_anew_and_say_so(genve, monkeypatch, tmp_path):
     assert code == 0 and "an earlier run's job file cannot be read: begun anew" in err
 
 
+@pytest.mark.parametrize("harm", [lambda b: b"", lambda b: b[: len(b) // 2]], ids=["emptied", "cut"])
+def test_a_piece_that_was_damaged_is_told_and_made_anew(genve, monkeypatch, tmp_path, harm):
+    assert genve(out="whole.mkv")[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "remove", lambda self: None)
+        assert genve()[0] == 0
+    piece = job_folder(tmp_path / "out.mkv") / "00001.mkv"
+    piece.write_bytes(harm(piece.read_bytes()))
+    Path("out.mkv").unlink()
+    code, err = genve()
+    assert code == 2 and "piece 1 was damaged since it was finished" in err.splitlines()[-1] and not Path("out.mkv").exists()
+    code, err = genve()
+    assert code == 0 and "going on: 4 of 5 pieces are finished" in err
+    assert Path("out.mkv").read_bytes() == Path("whole.mkv").read_bytes()
+
+
 def test_one_shot_looks_for_no_cuts(genve):
     assert "1/" not in genve("--one-shot", "--segment", "90")[1]  # one shot in one piece
 
