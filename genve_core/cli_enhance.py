@@ -129,7 +129,7 @@ def _job(args: argparse.Namespace, enhancer: Enhancer, given: Given, work: list[
     if job.resumed:
         progress.notes([f"going on: {job.resumed} of {job.pieces} pieces are finished"])
     args.stopped = f"stopped by Ctrl-C; finished pieces are kept in {job.folder}, the same command goes on"
-    args.failed = f"; finished pieces are kept in {job.folder}, the same command goes on"
+    args.job = job.folder
     return job
 
 

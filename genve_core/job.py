@@ -133,8 +133,9 @@ def find_jobs(folder: Path) -> list[FoundJob]:
         about = _read(place) or {}
         files = list(place.glob("[0-9]*.mkv"))  # not those half-written
         output = str(about.get("output", place.name[1 : -len(SUFFIX)]))
-        found.append(FoundJob(place, output, str(about.get("input", "unknown")), len(files), int(about.get("pieces", 0)),
-                              sum(file.stat().st_size for file in files)))
+        pieces = about.get("pieces")
+        found.append(FoundJob(place, output, str(about.get("input", "unknown")), len(files),
+                              pieces if isinstance(pieces, int) else 0, sum(file.stat().st_size for file in files)))
     return found
 
 
