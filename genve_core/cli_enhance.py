@@ -85,7 +85,6 @@ def enhance(args: argparse.Namespace) -> None:
         h, w = config.size
         for _, picture in given:
             progress.notes(fit_reference(picture, (h, w), fit=config.fit).notes)
-        remove_half_written(args.output)
         with VideoWriter(args.output, video.info, width=w, height=h, overwrite=args.overwrite, lossless=args.lossless,
                          audio_from=args.input) as out:
             progress.notes(out.notes)
@@ -97,6 +96,8 @@ def enhance(args: argparse.Namespace) -> None:
             progress.notes([*video.notes, *notes])
             work = pieces(enhancer, film)
             job = _job(args, enhancer, given, work, video.info, progress) if len(work) > 1 else None
+            if job is not None:
+                remove_half_written(args.output, out.part)
             run = FilmRun(enhancer, video, film, pictures)
 
             def make(index: int) -> Iterator[tuple[Tensor, Tensor | None]]:

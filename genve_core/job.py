@@ -42,11 +42,11 @@ def job_folder(output: str | Path) -> Path:
     return path.with_name(f".{path.name}{SUFFIX}")
 
 
-def remove_half_written(output: str | Path) -> None:
-    """Remove what a killed run of the same output left under a temporary name. Only where its job is there as well."""
-    folder = job_folder(output)
-    if folder.is_dir():
-        for part in folder.parent.glob(f".{glob.escape(Path(output).name)}.*.part*"):
+def remove_half_written(output: str | Path, keep: Path) -> None:
+    """Remove what killed runs of the same output left under temporary names. keep: that of the run under way."""
+    path = Path(output).absolute()
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part*"):
+        if part != keep:
             shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 

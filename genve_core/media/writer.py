@@ -70,18 +70,19 @@ class VideoWriter:
         self._overwrite = overwrite
         self._check(lossless, crf)
         self._last = Fraction(-1, 1)
-        self._part = self._reserve()
+        self.part = self._reserve()
+        """The temporary name under which it is written."""
         try:
             self._sink: _Sink = (
-                PngFolder(self._part, like)
+                PngFolder(self.part, like)
                 if self._folder
                 else VideoFile(
-                    self._part, like, width, height, suffix=self.path.suffix.lower(), lossless=lossless,
+                    self.part, like, width, height, suffix=self.path.suffix.lower(), lossless=lossless,
                     crf=crf, audio_from=None if audio_from is None else Path(audio_from),
                 )
             )  # fmt: skip
         except BaseException:
-            _remove(self._part)
+            _remove(self.part)
             raise
         self.notes = self._sink.notes
 
@@ -138,7 +139,7 @@ class VideoWriter:
         try:
             self._sink.abort()
         finally:
-            _remove(self._part)
+            _remove(self.part)
 
     def _check(self, lossless: bool, crf: int | None) -> None:
         path, suffix = self.path, self.path.suffix.lower()
@@ -196,16 +197,16 @@ class VideoWriter:
         return Path(part)
 
     def _publish(self) -> None:
-        self._part.chmod(
+        self.part.chmod(
             0o777 & ~_umask() if self._folder else 0o666 & ~_umask()
         )  # temporary names are private
         if self._folder and self.path.is_dir():
-            old = self._part.with_name(f"{self._part.name}.old")
+            old = self.part.with_name(f"{self.part.name}.old")
             self.path.rename(old)
-            self._part.rename(self.path)
+            self.part.rename(self.path)
             shutil.rmtree(old)
         else:
-            self._part.replace(self.path)
+            self.part.replace(self.path)
 
     def _guard(self, call: Callable[..., None], *args: object) -> None:
         try:

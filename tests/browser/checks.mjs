@@ -176,8 +176,10 @@ export async function survives(page, workflow, { reload, queue }) {
     return widget.value;
   }, COMPARE);
   await queue();
-  await page.waitForTimeout(700);
-  assert.notDeepEqual(run(await state(page)), run(after), "a new run shows new files");
+  const old = run(after).join();
+  const shown = async () => run(await state(page)).join();
+  for (let wait = 0; wait < 30 && await shown() === old; wait++) await page.waitForTimeout(300); // a busy machine loads late
+  assert.notEqual(await shown(), old, "a new run shows new files");
   return `reloaded, run again with ${changed}`;
 }
 

@@ -190,5 +190,23 @@ export async function fit(page, only = null, free = FREE) {
     canvas.ds.offset[1] = (corner[1] - area.top) / scale - top;
     canvas.setDirty(true, true);
   }, { scale, corner, left, top });
-  await page.waitForTimeout(700);
+  await settled(page);
+}
+
+const SETTLED_WITHIN = 15; // s
+
+/** Waits until nodes and views stay where they are drawn: a busy machine draws late, and a press would miss. */
+export async function settled(page) {
+  const places = () => page.evaluate(async () => {
+    for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+    return JSON.stringify([...document.querySelectorAll("[data-node-id], .genve-stage")].map((one) => one.getBoundingClientRect()));
+  });
+  let before = await places();
+  for (const until = Date.now() + SETTLED_WITHIN * 1000; Date.now() < until;) {
+    await page.waitForTimeout(400);
+    const now = await places();
+    if (now === before) return;
+    before = now;
+  }
+  throw new Error(`the page does not come to rest in ${SETTLED_WITHIN} s`);
 }

@@ -82,6 +82,12 @@ def mini(run_node):
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory):
-    """A running ComfyUI with the pack in it; see `server.Host`. One for all tests."""
-    with Host(COMFYUI, tmp_path_factory.mktemp("host")) as running:
+    """A running ComfyUI with the pack in it; see `server.Host`. One for all tests.
+
+    Its extra_model_paths.yaml names the folder elsewhere/bundles for the pack's bundles.
+    """
+    where = tmp_path_factory.mktemp("host")
+    paths = where / "extra_model_paths.yaml"
+    paths.write_text(f"mine:\n  base_path: {where / 'elsewhere'}\n  genve: bundles\n", encoding="utf-8")
+    with Host(COMFYUI, where, "--extra-model-paths-config", str(paths)) as running:
         yield running

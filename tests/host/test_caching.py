@@ -5,7 +5,20 @@ import time
 
 import pytest
 import torch
-from host.graph import ENCODE, FLOW, LCA, NOISE, REFERENCE, SAMPLER, SAVE, TEMPORAL, graph, made, node
+from host.graph import (
+    ENCODE,
+    FLOW,
+    LCA,
+    NOISE,
+    REFERENCE,
+    SAMPLER,
+    SAVE,
+    TEMPORAL,
+    enhance,
+    graph,
+    made,
+    node,
+)
 
 FROM_NOISE = [NOISE, TEMPORAL, LCA, SAMPLER, SAVE]
 
@@ -105,6 +118,21 @@ def test_an_interrupted_run_leaves_memory_as_it_was(host):
     assert used(host, 60) < 1.02 * before
 
 
+@pytest.mark.parametrize("settings", [{"scale": 4.0}, {"steps": 40}])
+def test_the_one_box_stops_within_a_step_too(host, settings):
+    """While it encodes or decodes a larger clip, and while it denoises."""
+    clip = made(12, 64, 48, seed=len(settings) + int(settings.get("steps", 0)))
+    running, growing = host.start(enhance(clip, **settings))
+    until = time.monotonic() + 60
+    while not any(name == "enhance" and value > 0 for name, value, _ in growing.progress):
+        assert time.monotonic() < until, "it never told its progress"
+        time.sleep(0.01)
+    host.interrupt()
+    result = running.result(60)
+    assert result.status == "interrupted" and result.progress[-1][1] < result.progress[-1][2]
+    assert host.run(enhance(made())).status == "success"
+
+
 def test_progress_and_previews_come(host):
     host.run(graph(made()))
     result = host.run(changed(graph(made(16, 64, 48), scale=4.0), ENCODE, scale=4.0))
@@ -153,6 +181,14 @@ def test_decoder_out_of_memory_is_tried_smaller(node_classes, mini, clip, monkey
     smaller, texts = run_with_ui(node_classes, "GenVEVideoDiffuserSampler", z=z, guidance=guidance)
     assert [text.split(";")[0] for text in texts] == ["Memory ran out"] * 2 and "1 frames at once" in texts[-1]
     torch.testing.assert_close(whole[1], smaller[1], atol=0.02, rtol=0)
+
+
+def test_encoder_out_of_memory_is_tried_smaller(node_classes, mini, clip, monkeypatch):
+    images, z, _ = clip
+    failing(monkeypatch, mini[0].build("vae").encoder, 2)
+    smaller, texts = run_with_ui(node_classes, "GenVEUpscaleEncode", video=images, scale=2.0, bundle=mini[0])
+    assert len(texts) == 1 and "2 frames at once" in texts[0]
+    torch.testing.assert_close(smaller[0]["samples"], z["samples"], atol=0.05, rtol=0)
 
 
 def test_diffuser_out_of_memory_takes_a_smaller_window(node_classes, mini, clip, monkeypatch):

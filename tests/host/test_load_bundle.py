@@ -34,6 +34,17 @@ def test_a_bundle_in_the_models_folder_is_offered_and_loads(host, installed):
     assert host.run(prompt("tiny")).status == "success"
 
 
+def test_a_bundle_in_a_folder_of_extra_model_paths_is_offered_and_loads(host, tiny_bundle):
+    folder = host.where / "elsewhere" / "bundles" / "far"
+    shutil.copytree(tiny_bundle, folder)
+    try:
+        offered = host.get("/object_info/GenVELoadBundle")["GenVELoadBundle"]["input"]["required"]["bundle"][1]["options"]
+        assert offered == ["far", "genve-mini"]
+        assert host.run(prompt("far")).status == "success"
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_a_replaced_bundle_is_loaded_anew(host, installed):
     assert host.run(prompt("tiny")).status == "success"
     about = json.loads((installed / "bundle.json").read_text())

@@ -16,15 +16,20 @@ def test_the_hosts_own_schemas_are_as_in_the_snapshot(node_classes):
     assert now == read_snapshot()
 
 
-def test_importing_the_pack_imports_nothing_slow():
+def test_importing_the_pack_imports_nothing_slow_and_makes_nothing():
     # in a fresh process: here everything is imported already
     code = ("import sys; sys.path.insert(0, sys.argv[1]); from comfy.cli_args import args; args.cpu = True\n"
             "sys.path.append(sys.argv[2] + '/tests')\n"
             "from comfy_api_recorder import load_pack, load_nodes\n"
-            "import comfy_api.latest, comfy.sd; before = set(sys.modules)\n"
+            "import comfy_api.latest, comfy.sd, os, torch; before = set(sys.modules); made = []\n"
+            "def hook(event, args):\n"
+            "    written = event == 'open' and isinstance(args[1], str) and set('wax+') & set(args[1])\n"
+            "    if written or event in ('os.mkdir', 'socket.connect', 'subprocess.Popen'): made.append((event, args))\n"
+            "sys.addaudithook(hook)\n"
+            "sys.dont_write_bytecode = True\n"
             "nodes = load_nodes(load_pack('genve_pack')); [n.GET_SCHEMA() for n in nodes]\n"
             "slow = {'diffusers', 'cv2', 'torchvision', 'av'} & (set(sys.modules) - before)\n"
-            "sys.exit(f'imported {slow}' if slow else 0)")
+            "sys.exit(f'imported {slow}, made {made}' if slow or made or torch.cuda.is_initialized() else 0)")
     done = subprocess.run([sys.executable, "-c", code, str(COMFYUI), str(ROOT)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
