@@ -5,7 +5,8 @@
 The video is made of the clips, reduced to `size`; each runs forwards and backwards for `shot` frames, then the next is cut
 to. Without clips: a pan, a still scene and a fast pan of our own. The command runs as a process of its own; after each of its
 pieces the most memory that it held during the piece is taken. The seam score is the change from frame to frame where
-segments (or windows) meet, over the mean change of the frames around (1 = as smooth as elsewhere). Needs Linux.
+segments (or windows) meet, over the mean change of the frames around, divided by the same of the input: motion that happens
+to be fast there counts in both (1 = as smooth as elsewhere). Needs Linux.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from genve_core.media import VideoReader, VideoWriter, probe  # noqa: E402
 from genve_core.pipeline import EnhanceConfig, Enhancer  # noqa: E402
 
 AROUND = 4  # frames on either side with which the change at a border is compared
+LEAST = 0.05 / 127.5  # a twentieth of an 8-bit step: below it, a still scene's change is rounding
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
         print(f"{args.frames} frames of {args.size}, scale {args.scale:g}, segments of about {args.segment}, "
               f"{len(film.shots)} shots, {len(peaks)} pieces, {seconds / args.frames:.3f} s per frame, {chip_name('cpu')}")
         report_memory(peaks)
-        report_seams(film, result, Enhancer(load_bundle(args.bundle), EnhanceConfig(segment=args.segment), "cpu"))
+        report_seams(film, source, result, Enhancer(load_bundle(args.bundle), EnhanceConfig(segment=args.segment), "cpu"))
 
 
 def parse() -> argparse.Namespace:
@@ -149,28 +151,30 @@ def changes(path: Path) -> Iterator[float]:
             before = frame.rgb
 
 
-def report_seams(film: Film, result: Path, enhancer: Enhancer) -> None:
-    change = list(changes(result))
-    assert len(change) == len(film), f"{len(film)} frames went in, {len(change)} came out"
-    window = enhancer.config.window
-    segments = {shot.start + s.own.start for shot in film.shots for s in enhancer.segments(len(shot))[1:]}
-    starts = {shot.start + span.start for shot in film.shots for span in windows(len(shot), window)[1:]}
-    for name, borders in (("segments", segments), ("windows", starts)):
-        scores = [score for shot in film.shots
-                  if (score := seam_score(change[shot.start : shot.stop], [b - shot.start for b in borders])) is not None]
+def report_seams(film: Film, source: Path, result: Path, enhancer: Enhancer) -> None:
+    before, after = list(changes(source)), list(changes(result))
+    assert len(after) == len(film), f"{len(film)} frames went in, {len(after)} came out"
+    for name in ("segments", "windows"):
+        scores = []
+        for shot in film.shots:
+            spans = ([s.own for s in enhancer.segments(len(shot))] if name == "segments"
+                     else windows(len(shot), enhancer.config.window))
+            borders = [span.start for span in spans[1:]]
+            if borders:
+                rows = slice(shot.start, shot.stop)
+                scores.append(seam_score(after[rows], borders) / seam_score(before[rows], borders))
         if scores:
             print(f"seam score of {name}: mean {statistics.mean(scores):.3f}, by shot "
                   + " ".join(f"{score:.3f}" for score in scores))
 
 
-def seam_score(change: list[float], borders: list[int]) -> float | None:
+def seam_score(change: list[float], borders: list[int]) -> float:
     """Mean over a shot's borders of the change there over the mean change of the frames around that are no border."""
-    inside = {b for b in borders if 0 < b < len(change)}
     ratios = []
-    for b in sorted(inside):
-        others = [change[i] for i in range(max(1, b - AROUND), min(len(change), b + AROUND + 1)) if i not in inside]
-        ratios.append(change[b] / max(statistics.mean(others), 1e-6))
-    return statistics.mean(ratios) if ratios else None
+    for b in borders:
+        others = [change[i] for i in range(max(1, b - AROUND), min(len(change), b + AROUND + 1)) if i not in borders]
+        ratios.append((change[b] + LEAST) / (statistics.mean(others) + LEAST))
+    return statistics.mean(ratios)
 
 
 if __name__ == "__main__":
