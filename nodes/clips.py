@@ -56,6 +56,16 @@ def channels_of(models: HostModels) -> int:
     return int(models.bundle["vae"].latent_channels)  # type: ignore[arg-type]
 
 
+def check_shows(models: HostModels, Z: Tensor, clip: Clip, i: int, name: str) -> None:
+    """Raise InputError if Z (1, f, c, h, w) does not show frame `i` of the clip, whose shape it has."""
+    from ..genve_core.likeness import ENOUGH, likeness
+
+    found = likeness(models, clip, Z, i)
+    if found < ENOUGH:
+        raise InputError(f"Z does not show {name}: its latents of frame {i} are like that frame by {found:.2f} of 1, wanted "
+                         f"{ENOUGH} or more; they are of another clip or another VAE, wire Z of its Upscale and Encode Video")
+
+
 def one_picture(image: Any, name: str) -> Tensor:
     """A reference IMAGE as `fit_reference` takes it: (3, h, w), or (4, h, w) with alpha last, in [-1, 1].
 

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..genve_core.errors import InputError
-from .clips import channels_of, moved, upscaled_clip
+from .clips import channels_of, check_shows, moved, upscaled_clip
 from .compat import advanced, schema
 from .convert import check_same_clip, images_of, latents_of
 from .run import Progress, Sizes, explained, retrying_smaller, text_ui, to_host
@@ -77,6 +77,7 @@ class GenVENoiseSweep(io.ComfyNode):
         clip = upscaled_clip(motion.images)
         Z = latents_of(z, channels_of(models), "Z")
         check_same_clip(Z, motion.images, ("Z", "the flow's clip"))
+        check_shows(models, Z, clip, len(clip) // 2, "the flow's clip")
         check_window(models, window, len(clip))
         chosen = tuple(parse_numbers(frames, "frames")) or spread(frame_count, len(clip))
         tried = moved(_references({"A": reference, "B": reference_b, "C": reference_c}, Z), models.device)

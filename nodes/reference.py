@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..genve_core.errors import InputError
 from ..genve_core.video_codec import crop
-from .clips import CHOOSE, channels_of, kept, key_frame_of, one_picture, upscaled_clip
+from .clips import CHOOSE, channels_of, check_shows, kept, key_frame_of, one_picture, upscaled_clip
 from .compat import advanced, schema
 from .convert import check_same_clip, images_of, latents_of
 from .run import Progress, Sizes, explained, retrying_smaller, text_ui
@@ -72,7 +72,9 @@ class GenVESemanticReference(io.ComfyNode):
         check_same_clip(Z, images, ("Z", "images"))
         if noise not in NOISES:
             raise InputError(f"noise must be one of {', '.join(NOISES)}, got {noise!r}")
-        made = own_reference(models, clip, Z, key_frame_of(key_frame, clip.frames), seed=seed, start=t0 or None,
+        key = key_frame_of(key_frame, clip.frames)
+        check_shows(models, Z, clip, key, "images")
+        made = own_reference(models, clip, Z, key, seed=seed, start=t0 or None,
                              steps=steps or None, gamma_max=gamma_max, noise=NOISES[noise],  # type: ignore[arg-type]
                              report=Progress({"reference": 1.0}))
         return io.NodeOutput(GraphReference((kept(made),), models), _shown(made, clip))

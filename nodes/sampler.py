@@ -10,13 +10,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..genve_core.errors import InputError
-from .clips import channels_of, moved, upscaled_clip
+from .clips import channels_of, check_shows, moved, upscaled_clip
 from .compat import advanced, schema
 from .convert import check_same_clip, images_of, latent_of, latents_of
 from .run import Progress, Sizes, explained, retrying_smaller, text_ui, to_host
 from .sockets import GraphGuidance, GuidanceSocket, as_guidance
 
 if TYPE_CHECKING:
+    from ..genve_core.clip import Clip
     from ..genve_core.media import ColourConfig
     from .engine import HostModels
 
@@ -75,6 +76,8 @@ class GenVEVideoDiffuserSampler(io.ComfyNode):
         models, defaults = steering.models, steering.models.defaults
         Z = latents_of(z, channels_of(models), "Z")
         check_same_clip(Z, steering.flow.images, ("Z", "the guidance's clip"))
+        clip = upscaled_clip(steering.flow.images)
+        check_shows(models, Z, clip, len(clip) // 2, "the guidance's clip")
         check_window(models, window, Z.shape[1])
         times = timesteps(t1 or defaults.video_start, steps or defaults.steps)
         known = moved(steering.guidance, models.device)
@@ -84,7 +87,7 @@ class GenVEVideoDiffuserSampler(io.ComfyNode):
             return diffuse(models, Z, known, times, seed=seed, window=sizes.window, report=progress)
 
         Z_0, notes = retrying_smaller(denoise, Sizes(WindowConfig(window, overlap)), ("window",))
-        frames, more = _decode(steering, Z_0, ColourConfig(colour), steadiness, progress)  # type: ignore[arg-type]
+        frames, more = _decode(steering, clip, Z_0, ColourConfig(colour), steadiness, progress)  # type: ignore[arg-type]
         return io.NodeOutput(latent_of(Z_0), frames, ui=text_ui(*notes, *more))
 
 
@@ -108,11 +111,11 @@ def collect(frames: Iterator[Tensor], count: int, size: tuple[int, int], progres
     return images
 
 
-def _decode(steering: GraphGuidance, Z_0: Tensor, colour: ColourConfig, steadiness: float,
+def _decode(steering: GraphGuidance, clip: Clip, Z_0: Tensor, colour: ColourConfig, steadiness: float,
             progress: Progress) -> tuple[Tensor, tuple[str, ...]]:
     from ..genve_core.steps import decode_clip
 
-    models, clip = steering.models, upscaled_clip(steering.flow.images)
+    models = steering.models
     flow, references = moved(steering.flow.flow, models.device), moved(steering.references, models.device)
 
     def decode(sizes: Sizes) -> Tensor:

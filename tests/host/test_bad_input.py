@@ -182,6 +182,13 @@ def test_parts_of_different_clips_are_told(host, other, at, name, link, message)
     is_told(host, prompt, at, f"{message or 'Z has 5 frames of .* latents, the reference is of frame 2 and'}.*{CLIPS}")
 
 
+@pytest.mark.parametrize("at, shown", [(REFERENCE, "images"), (SAMPLER, "the guidance's clip")])
+def test_latents_of_another_clip_of_the_same_size_are_told(host, at, shown):
+    prompt = wired(another(graph(made())), at, "z", ["z2", 0])
+    is_told(host, prompt, at, rf"^Z does not show {shown}: .* are like that frame by -?0\.\d\d of 1, wanted 0\.25 or more; "
+                              r"they are of another clip or another VAE, wire Z of its Upscale and Encode Video$")
+
+
 def test_two_noise_levels_are_told(host):
     prompt = wired(graph(made()), LCA, "z_n", ["noise2", 0])
     prompt["noise2"] = {**prompt[NOISE], "inputs": {**prompt[NOISE]["inputs"], "n": 100}}

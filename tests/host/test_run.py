@@ -43,9 +43,9 @@ def test_previews_are_small_true_and_not_too_many(run, shown, monkeypatch):
     for done in range(4):
         clock[0] += 0.2
         progress("decode", done, 4)
-    assert asked == [("decode", 0), ("decode", 2)]
+    assert asked == [("decode", 0), ("decode", 3)]
     kind, picture, side = shown[0][2]
-    assert (kind, side, picture.size, picture.getpixel((5, 5))) == ("JPEG", 512, (512, 256), (0, 128, 255))
+    assert (kind, side, picture.size, picture.getpixel((5, 5))) == ("JPEG", 512, (400, 200), (0, 128, 255))
     clock[0] += 1
     progress.with_frame(torch.zeros(3, 20, 30))
     assert shown[-1][0] == 750 and shown[-1][2][1].size == (30, 20)
