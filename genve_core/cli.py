@@ -54,9 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _end(args, getattr(args, "stopped", "stopped by Ctrl-C"), STOPPED)
     except InputError as error:
-        return _end(args, f"error: {error}{getattr(args, 'failed', '')}", USAGE)
+        return _end(args, f"error: {error}{_kept(args)}", USAGE)
     except Exception as error:  # the edge of the program: a person is told, whatever it was
-        return _end(args, f"failed: {_reason(error)}{getattr(args, 'failed', '')}", FAILURE)
+        return _end(args, f"failed: {_reason(error)}{_kept(args)}", FAILURE)
+
+
+def _kept(args: argparse.Namespace) -> str:
+    """What a job still holds after a failure, for the end of the line."""
+    folder: Path | None = getattr(args, "job", None)
+    return f"; finished pieces are kept in {folder}, the same command goes on" if folder and folder.is_dir() else ""
 
 
 def _end(args: argparse.Namespace, message: str, code: int) -> int:

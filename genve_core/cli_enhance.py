@@ -123,13 +123,14 @@ def _job(args: argparse.Namespace, enhancer: Enhancer, given: Given, work: list[
     settings = {"config": asdict(enhancer.config), "references": [frame for frame, _ in given], "one_shot": args.one_shot,
                 "frames": args.frames, "device": enhancer.device.type, "work": [str(piece) for piece in work]}
     made_with = fingerprint([args.input, weights, *(picture for _, picture in given)], settings)
-    job = Job(args.output, made_with, len(work), info, cast(tuple[int, int], enhancer.config.size))
+    lengths = [len(piece.segment.own) for piece in work]
+    job = Job(args.output, made_with, lengths, info, cast(tuple[int, int], enhancer.config.size))
     if job.anew:
         progress.notes([job.anew])
     if job.resumed:
         progress.notes([f"going on: {job.resumed} of {job.pieces} pieces are finished"])
     args.stopped = f"stopped by Ctrl-C; finished pieces are kept in {job.folder}, the same command goes on"
-    args.failed = f"; finished pieces are kept in {job.folder}, the same command goes on"
+    args.job = job.folder
     return job
 
 

@@ -50,10 +50,9 @@ def _write_key_frames(video: VideoReader, film: Film, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     names = {shot.key: f"shot_{i:03}_frame_{shot.key}.png" for i, shot in enumerate(film.shots)}
-    for frame in video.frames(stop=max(names) + 1):
-        if frame.index in names:
-            picture = ((frame.rgb + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-            Image.fromarray(picture).save(folder / names[frame.index])
+    for frame in video.picked(names):
+        picture = ((frame.rgb + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(picture).save(folder / names[frame.index])
 
 
 def jobs(args: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ Nothing crosses a cut: windows, neighbours, references and the numbering of fram
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError
-from .media.reader import Frame, VideoReader
+from .footage import Footage, ShotFrames
+from .media.reader import VideoReader
 from .media.shots import Shot, ShotConfig, ShotFinder, with_keys
 from .pipeline import Enhancer, Picture
 from .reference.key_frame import KeyFrameScorer
@@ -34,7 +34,7 @@ class Film:
 
     times: list[Fraction]  # s, of each frame
     shots: list[Shot]
-    glances: Tensor  # (f, 3 GLANCE GLANCE): each frame small, with mean 0 and length 1
+    glances: Tensor  # (f, 3 GLANCE GLANCE) float16: each frame small, with mean 0 and length 1
 
     def __len__(self) -> int:
         return len(self.times)
@@ -63,7 +63,7 @@ def scan(video: VideoReader, count: int | None = None, cuts: ShotConfig | None =
     for frame in video.frames(stop=count):
         finder.add(frame.rgb)
         times.append(frame.time)
-        glances.append(glance(frame.rgb))
+        glances.append(glance(frame.rgb).half())  # 1.5 KB for every frame of the film
         report("look", len(times), max(count or video.info.frames or 0, len(times)))
     if not times:
         raise InputError(f"{video.info.path} holds no frame that can be decoded; it may be cut short, copy it again")
@@ -95,7 +95,7 @@ def assign(film: Film, given: Sequence[tuple[int | None, Path]], size: tuple[int
         if frame is None and len(given) == 1 and (len(shots) == 1 or key_frame is not None):
             frame = shots[0].key if key_frame is None else key_frame
         elif frame is None:
-            likeness = film.glances @ glance(fit_reference(picture, size).image)
+            likeness = film.glances.float() @ glance(fit_reference(picture, size).image)
             frame = int(likeness.argmax())
             notes.append(f"{picture} is taken for frame {frame}"
                          + ("" if likeness[frame] >= ALIKE else ", but is like no frame of this video; is it of another?"))
@@ -117,60 +117,20 @@ def pieces(enhancer: Enhancer, film: Film) -> list[Piece]:
     return [Piece(i, segment) for i, shot in enumerate(film.shots) for segment in enhancer.segments(len(shot))]
 
 
-class ShotFrames:
-    """One shot of a film as `Frames`: two passes over the file at most, one for the frames and one for key frames."""
-
-    def __init__(self, video: VideoReader, shot: Shot):
-        self._video, self._shot = video, shot
-        self._held: deque[Frame] = deque()
-        self._frames: Iterator[Frame] | None = None
-        self._keys: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self._shot)
-
-    def read(self, span: range) -> Tensor:
-        return torch.stack([frame.rgb for frame in self._hold(span)])
-
-    def alpha(self, span: range) -> list[Tensor | None]:
-        """Transparency (h, w) in [0, 1] of frames that were just read; None where the video has none."""
-        first, stop = self._shot.start + span.start, self._shot.start + span.stop
-        return [frame.alpha for frame in self._held if first <= frame.index < stop]
-
-    def read_one(self, number: int) -> Tensor:
-        if number not in self._keys:
-            at = self._shot.start + number
-            self._keys[number] = next(iter(self._video.frames(at, at + 1))).rgb
-        return self._keys[number]
-
-    def _hold(self, span: range) -> list[Frame]:
-        first, last = self._shot.start + span.start, self._shot.start + span.stop - 1
-        while self._held and self._held[0].index < first:
-            self._held.popleft()
-        if self._frames is None:
-            self._frames = self._video.frames(first, self._shot.stop)
-        while not self._held or self._held[-1].index < last:
-            frame = next(self._frames, None)
-            if frame is None:
-                raise InputError(f"{self._video.info.path} ends before frame {last}, which was there when it was first "
-                                 f"read; leave the file as it is while it is enhanced")
-            if frame.index >= first:
-                self._held.append(frame)
-        return [frame for frame in self._held if frame.index <= last]
-
-
 class FilmRun:
     """A film under way: pieces in order, each shot's references made once."""
 
     def __init__(self, enhancer: Enhancer, video: VideoReader, film: Film, pictures: Sequence[Mapping[int, Picture | None]]):
         """pictures: of each shot, from `assign`."""
-        self._enhancer, self._video, self._film, self._pictures = enhancer, video, film, pictures
+        self._enhancer, self._film, self._pictures = enhancer, film, pictures
+        keys = [shot.start + number for shot, own in zip(film.shots, pictures, strict=True) for number in own]
+        self._footage = Footage(video, keys)
         self._shot = -1
 
     def piece(self, piece: Piece, report: OnProgress = silent) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Finished frames (3, H, W) in [-1, 1] of one piece, with the input's own alpha (h, w) in [0, 1]."""
         if piece.shot != self._shot:
-            self._frames = ShotFrames(self._video, self._film.shots[piece.shot])
+            self._frames = ShotFrames(self._footage, self._film.shots[piece.shot])
             self._references = self._enhancer.references(self._frames, self._pictures[piece.shot])
             self._shot = piece.shot
         own, alpha = piece.segment.own, []

@@ -10,7 +10,7 @@ import glob
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from . import __version__
 from .bundle import sha256
+from .errors import InputError
 from .media import VideoInfo, VideoReader, VideoWriter
 
 SUFFIX = ".genve-job"
@@ -55,9 +56,13 @@ class Job:
     `resumed` says how many were found finished, `anew` why none of those found could be used.
     """
 
-    def __init__(self, output: str | Path, made_with: str, pieces: int, info: VideoInfo, size: tuple[int, int]):
-        """made_with: from `fingerprint`.   info: of the input.   size: (h, w) of the output. Makes or reopens the folder."""
-        self.folder, self.pieces = job_folder(output), pieces
+    def __init__(self, output: str | Path, made_with: str, lengths: Sequence[int], info: VideoInfo, size: tuple[int, int]):
+        """made_with: from `fingerprint`.   lengths: frames of each piece.   info: of the input.   size: (h, w) of the output.
+
+        Makes or reopens the folder.
+        """
+        self.folder, self.pieces, self._lengths = job_folder(output), len(lengths), lengths
+        pieces = self.pieces
         self._like, self._size = info, size
         about = {"version": __version__, "made_with": made_with, "input": str(info.path), "output": str(output),
                  "pieces": pieces}
@@ -86,10 +91,20 @@ class Job:
                 out.write(rgb, i * step, alpha)
 
     def frames(self, piece: int) -> Iterator[Finished]:
-        """The frames of a finished piece, as they were stored."""
-        with VideoReader(self._file(piece)) as video:
-            for frame in video:
-                yield frame.rgb, frame.alpha
+        """The frames of a finished piece, as they were stored. Raises InputError, and removes it, if it was damaged since."""
+        file, count, notes = self._file(piece), 0, []
+        try:
+            with VideoReader(file) as video:
+                notes = video.notes
+                for frame in video:
+                    count += 1
+                    yield frame.rgb, frame.alpha
+        except InputError as error:
+            notes = [str(error)]
+        if notes or count != self._lengths[piece]:
+            file.unlink(missing_ok=True)
+            raise InputError(f"piece {piece} was damaged since it was finished ({count} of {self._lengths[piece]} frames) "
+                             f"and is removed; run the same command again to make it anew")
 
     def remove(self) -> None:
         """The output is whole; the pieces are not needed any more."""
@@ -118,8 +133,9 @@ def find_jobs(folder: Path) -> list[FoundJob]:
         about = _read(place) or {}
         files = list(place.glob("[0-9]*.mkv"))  # not those half-written
         output = str(about.get("output", place.name[1 : -len(SUFFIX)]))
-        found.append(FoundJob(place, output, str(about.get("input", "unknown")), len(files), int(about.get("pieces", 0)),
-                              sum(file.stat().st_size for file in files)))
+        pieces = about.get("pieces")
+        found.append(FoundJob(place, output, str(about.get("input", "unknown")), len(files),
+                              pieces if isinstance(pieces, int) else 0, sum(file.stat().st_size for file in files)))
     return found
 
 

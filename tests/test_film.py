@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from PIL import Image
 from genve_core.bundle import load_bundle
 from genve_core.cli import main
 from genve_core.errors import InputError
-from genve_core.film import FilmRun, ShotFrames, assign, glance, pieces, scan
+from genve_core.film import FilmRun, assign, glance, pieces, scan
+from genve_core.footage import Footage, ShotFrames
 from genve_core.job import Job, find_jobs, job_folder
 from genve_core.media import VideoReader
+from genve_core.media.shots import Shot
 from genve_core.pipeline import EnhanceConfig, Enhancer
 from genve_core.segments import InMemory
 
@@ -75,11 +78,35 @@ def test_shot_frames_give_any_rising_spans_and_any_single_frame(video):
     with VideoReader(video) as reader:
         film = scan(reader)
         every = torch.stack([frame.rgb for frame in reader])[CUT:]
-        shot = ShotFrames(reader, film.shots[1])
+        shot = ShotFrames(Footage(reader, [CUT + 2]), film.shots[1])
         for span in (range(0, 6), range(3, 9), range(3, 12), range(14, 16)):
             assert torch.equal(shot.read(span), every[span.start : span.stop])
+        assert torch.equal(shot.read(range(1, 3)), every[1:3])  # back again
         assert torch.equal(shot.read_one(2), every[2])
+        assert torch.equal(shot.read_one(1), every[1])  # behind the pass over the key frames
         assert len(shot) == END - CUT
+
+
+def test_a_film_of_many_shots_is_decoded_three_times(video, bundle, monkeypatch):
+    """Once to look, once for the frames, once for the key frames; not anew for every shot."""
+    decoded = VideoReader._file_pictures
+    count = 0
+
+    def counting(self):
+        nonlocal count
+        for picture in decoded(self):
+            count += 1
+            yield picture
+
+    monkeypatch.setattr(VideoReader, "_file_pictures", counting)
+    enhancer = enhancer_of(bundle)
+    with VideoReader(video) as reader:
+        film = scan(reader)
+        shots = [Shot(a, a + 11, a + 5) for a in range(0, END, 11)]
+        film, pictures, _ = assign(replace(film, shots=shots), (), (32, 48))
+        run = FilmRun(enhancer, reader, film, pictures)
+        assert sum(1 for piece in pieces(enhancer, film) for _ in run.piece(piece)) == END
+    assert 2 * END < count <= 3 * END
 
 
 def picture_of(frames, number, folder, name="good.png"):
@@ -198,6 +225,22 @@ def test_other_settings_begin_anew_and_say_so(genve, monkeypatch, tmp_path):
     (job_folder(tmp_path / "new.mkv") / "job.json").write_text("{")
     code, err = genve(out="new.mkv")
     assert code == 0 and "an earlier run's job file cannot be read: begun anew" in err
+
+
+@pytest.mark.parametrize("harm", [lambda b: b"", lambda b: b[: len(b) // 2]], ids=["emptied", "cut"])
+def test_a_piece_that_was_damaged_is_told_and_made_anew(genve, monkeypatch, tmp_path, harm):
+    assert genve(out="whole.mkv")[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "remove", lambda self: None)
+        assert genve()[0] == 0
+    piece = job_folder(tmp_path / "out.mkv") / "00001.mkv"
+    piece.write_bytes(harm(piece.read_bytes()))
+    Path("out.mkv").unlink()
+    code, err = genve()
+    assert code == 2 and "piece 1 was damaged since it was finished" in err.splitlines()[-1] and not Path("out.mkv").exists()
+    code, err = genve()
+    assert code == 0 and "going on: 4 of 5 pieces are finished" in err
+    assert Path("out.mkv").read_bytes() == Path("whole.mkv").read_bytes()
 
 
 def test_one_shot_looks_for_no_cuts(genve):

@@ -45,7 +45,7 @@ def test_requirements_are_what_the_host_lacks_with_lower_bounds_as_in_the_projec
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = dict(requirement(line) for line in lines if line and not line.startswith("#"))
     project = PROJECT["project"]
-    known = dict(map(requirement, [*project["dependencies"], *project["optional-dependencies"]["shots"]]))
+    known = dict(map(requirement, project["dependencies"]))
     assert wanted == {name: bound for name, bound in known.items() if name not in OF_THE_HOST}
     assert all(bound.startswith(">=") for bound in wanted.values())
 

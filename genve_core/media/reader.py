@@ -2,8 +2,9 @@
 times.
 """
 
+import sys
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -76,17 +77,25 @@ class VideoReader:
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """Frames `start` to `stop` (not included; None: to the end), both 0 or more. Those before `start` are
         decoded but not converted: read long clips in one pass. Yields fewer if the clip is shorter."""
-        frames = self._frames(start, stop)
+        return self._pass(range(start, sys.maxsize if stop is None else stop))
+
+    def picked(self, numbers: Iterable[int]) -> Iterator[Frame]:
+        """The frames with these numbers, in rising order, in one pass; the others are decoded but not converted."""
+        return self._pass(frozenset(numbers))
+
+    def _pass(self, wanted: range | frozenset[int]) -> Iterator[Frame]:
+        frames = self._frames(wanted)
         self._passes.add(frames)
         return frames
 
-    def _frames(self, start: int, stop: int | None) -> Generator[Frame]:
+    def _frames(self, wanted: range | frozenset[int]) -> Generator[Frame]:
+        last = wanted[-1] if isinstance(wanted, range) and wanted else max(wanted, default=-1)
         pictures = self._stills() if self.info.is_stills else self._file_pictures()
         for index, (picture, time, look) in enumerate(pictures):
-            if stop is not None and index >= stop:
+            if index > last:
                 return
-            if index >= start:
-                rgb, alpha = self._convert(picture, look)
+            if index in wanted:
+                rgb, alpha = self._convert(picture, look, index)
                 yield Frame(index, rgb, alpha, time)
 
     def _file_pictures(self) -> Iterator[tuple[Any, Fraction, _Look]]:
@@ -100,7 +109,7 @@ class VideoReader:
             picture, context = source.decoded_image(file)
             yield picture, index / self.info.rate, (colour_of(picture, context), *source.orientation(picture))
 
-    def _convert(self, picture: Any, look: _Look) -> tuple[Tensor, Tensor | None]:
+    def _convert(self, picture: Any, look: _Look, index: int) -> tuple[Tensor, Tensor | None]:
         info = self.info
         colour, rotation, mirrored = look
         rgb, alpha = pixels.to_rgb(picture, colour, info.has_alpha)
@@ -108,8 +117,8 @@ class VideoReader:
         h, w = rgb.shape[-2:]
         if (w, h) != (info.width, info.height):
             raise InputError(
-                f"{info.path} changes its size from {info.width}x{info.height} to {w}x{h} px on the way; "
-                "all frames must have one size: scale them first or cut the video there"
+                f"{info.path} changes its size from {info.width}x{info.height} to {w}x{h} px on the way, "
+                f"at frame {index}; all frames must have one size: scale them first or cut the video there"
             )
         return rgb, None if alpha is None else _upright(alpha, rotation, mirrored)
 

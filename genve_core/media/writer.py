@@ -129,7 +129,7 @@ class VideoWriter:
             if not self.frames:
                 raise ValueError(f"no frame was written, so {self.path} was not made")
             self._guard(self._sink.finish, self.like.frames is None or self.frames >= self.like.frames)
-            self._publish()
+            self._guard(self._publish)
         except BaseException:
             self.abort()
             raise
@@ -214,6 +214,9 @@ class VideoWriter:
         except OSError as error:
             if error.errno in _FULL:
                 raise self._full(error) from error
+            if not (folder := self.path.absolute().parent).is_dir():
+                raise OSError(error.errno, f"the folder {folder} was removed while {self.path.name} was written; make it and "
+                                           f"run the same command again") from error
             raise
 
     def _full(self, error: OSError) -> OSError:
