@@ -175,3 +175,11 @@ def test_a_video_that_cannot_be_used_is_refused(bundle, video, message):
 def test_an_unknown_device_is_refused(clip, bundle):
     with pytest.raises(InputError, match="device 'cuda:99' cannot be used here"):
         enhance(clip, bundle=bundle, device="cuda:99")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_clip_that_is_not_finite_is_refused(value):
+    frames = torch.zeros(2, 3, 16, 24)
+    frames[1, 0, 3, 5] = value
+    with pytest.raises(InputError, match="video holds NaN or infinity"):
+        enhance(frames)
