@@ -70,23 +70,41 @@ def test_where_the_flow_is_not_valid_nothing_of_the_reference_is_seen():
     assert inputs.detail[..., :20].abs().min() >= 0 and inputs.detail[..., :20].abs().max() > 0
 
 
-def test_a_decoder_that_learns_noise_levels_starts_as_it_was():
-    up, still = row(2), torch.zeros(1, 2, 2, 6, 10)
-    latents, inputs = torch.randn(2, 4, 3, 5), decoder_inputs(up, still, still)
+def dialled():
+    """An untrained decoder with a dial, whose two ends differ."""
+    decoder = tiny().with_dial(400)
+    for layer in (decoder.tail, decoder.further[-1]):
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    return decoder
+
+
+def seen(frames=2):
+    up, still = row(frames), torch.zeros(1, frames, 2, 6, 10)
+    return torch.randn(frames, 4, 3, 5), decoder_inputs(up, still, still)
+
+
+def test_a_decoder_that_learns_the_dial_starts_as_it_was():
+    latents, inputs = seen()
     plain = tiny()
     torch.nn.init.normal_(plain.tail.weight)
-    told = plain.with_noise_levels()
-    assert told.config["noise_levels"] and not plain.config["noise_levels"]
+    told = plain.with_dial(400)
+    assert told.config["full_noise"] == 400 and plain.config["full_noise"] == 0
     assert torch.equal(told(latents, inputs, 300), plain(latents, inputs))
+    assert told.with_dial(400) is told
 
 
 def test_the_noise_level_reaches_every_frame_of_a_batch():
-    up, still = row(2), torch.zeros(1, 2, 2, 6, 10)
-    latents, inputs = torch.randn(2, 4, 3, 5), decoder_inputs(up, still, still)
-    decoder = tiny().with_noise_levels()
-    for layer in (decoder.tail, decoder.noise_embedding):
-        torch.nn.init.normal_(layer.weight, std=0.1)
+    latents, inputs = seen()
+    decoder = dialled()
     low, high = decoder(latents, inputs, 0), decoder(latents, inputs, 400)
     each = decoder(latents, inputs, torch.tensor([0, 400]))
     assert (high - low).abs().max() > 1e-3
     assert torch.allclose(each[0], low[0], atol=1e-6) and torch.allclose(each[1], high[1], atol=1e-6)
+
+
+def test_the_dial_goes_in_even_steps_from_one_end_to_the_other_and_no_further():
+    latents, inputs = seen()
+    decoder = dialled()
+    low, half, high, beyond = (decoder(latents, inputs, n) for n in (0, 200, 400, 999))
+    assert torch.allclose(half - low, high - half, atol=1e-5)
+    assert torch.equal(high, beyond)

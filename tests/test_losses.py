@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genve_core.training.losses import dial_loss, input_loss, structure_loss
+from genve_core.training.losses import input_loss, structure_loss
 
 
 def noise(*shape, seed=0):
@@ -21,12 +21,3 @@ def test_input_loss_sees_cells_not_what_is_inside_them():
     checks = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(4, 4)
     assert input_loss(up + checks, up).item() == pytest.approx(0, abs=1e-6)
     assert input_loss(up + 0.25, up).item() == pytest.approx(0.25, abs=1e-6)
-
-
-def test_the_dial_weighs_contrast_at_high_n_and_the_input_at_low_n():
-    truth, up = noise(2, 1, 3, 32, 32), noise(2, 1, 3, 32, 32, seed=1)
-    result = 0.5 * truth
-    contrast = structure_loss(result[0], truth[0])
-    fidelity = input_loss(result[1], up[1])
-    loss = dial_loss(result, truth, up, torch.tensor([1.0, 0.0]), structure=3.0, fidelity=5.0)
-    assert torch.allclose(loss, (3 * contrast + 5 * fidelity) / 2)

@@ -198,7 +198,7 @@ def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(clips, 
     assert [line["step"] for line in two] == [1, 2, 3]
     for a, b in zip(one, two):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
-        assert b["grad"] == pytest.approx(a["grad"], rel=1e-4)
+        assert b["grad"] == pytest.approx(a["grad"], rel=1e-3)  # sums in another order; Adam magnifies it from step to step
     for name, tensor in weights(tmp_path / "one", "vae").items():
         assert torch.allclose(weights(tmp_path / "two", "vae")[name], tensor, atol=1e-3), name
 

@@ -6,22 +6,20 @@ warped poor key frame (to judge how well the warp fits), and the neighbouring po
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from ..blocks import down, stack, up, zeroed
+from ..blocks import ResBlock, down, stack, up, zeroed
 
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
 RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
-NOISE_FEATURES = 32  # sinusoids that n is embedded in
+FULL_NOISE = 400  # n at which a decoder with a dial adds all of its further detail
 
 
 def neighbours(reach: int) -> tuple[int, ...]:
@@ -61,16 +59,18 @@ class Seen:
 class DetailDecoder(ModelMixin, ConfigMixin):
     """A U-Net over pixels with the latents let in at 1/8. Works frame by frame; nothing is normalised over space.
 
-    result = up + trust * detail + residual: how far the warped reference is believed is decided pixel by pixel.
+    result = up + trust * detail + residual + share(n) * further: how far the warped reference is believed is decided
+    pixel by pixel. `further` is detail that is likely rather than certain; the noise level n decides how much of it is
+    wanted, from none at 0 to all at `full_noise`. As the share is a plain factor, the dial can only go one way.
 
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
-    noise_levels: whether it is told n, and so how much detail is wanted (stage `decoder`); else n changes nothing.
+    full_noise: n at which all further detail is added; 0 = a decoder without any, for which n changes nothing.
     """
 
     @register_to_config
     def __init__(self, latent_channels: int = 16, channels: tuple[int, ...] = (32, 64, 128),
-                 depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, noise_levels: bool = False):
+                 depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, full_noise: int = 0):
         super().__init__()
         self.reach = reach
         a, b, c = channels
@@ -80,15 +80,18 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         self.quarter_in, self.to_eighth = stack(b, depth[2], norm=True), down(b, c)
         self.latent_in = nn.Conv2d(latent_channels, c, 3, padding=1)
         self.eighth = stack(c, depth[4], norm=True)
+        self.skip_gains = nn.ParameterList([torch.ones(a, 1, 1), torch.ones(b, 1, 1)])  # of what goes past the lower levels
         self.from_eighth, self.quarter_out = up(c, b), stack(b, depth[3], norm=True)
         self.from_quarter, self.half_out = up(b, a), stack(a, depth[1], norm=True)
         self.tail = zeroed(nn.Conv2d(a, 16, 3, padding=1))  # RGB residual and trust, 2 x 2 pixels each
-        self.noise_embedding = zeroed(nn.Linear(NOISE_FEATURES, 2 * (a + b + c))) if noise_levels else None
+        self.further = nn.Sequential(ResBlock(a, norm=True), zeroed(nn.Conv2d(a, 12, 3, padding=1))) if full_noise else None
 
-    def with_noise_levels(self) -> DetailDecoder:
+    def with_dial(self, full_noise: int = FULL_NOISE) -> DetailDecoder:
         """The same decoder, weights included, that can learn what n asks for; so far n changes nothing."""
+        if self.further is not None:
+            return self
         config = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        decoder = DetailDecoder(**{**config, "noise_levels": True})
+        decoder = DetailDecoder(**{**config, "full_noise": full_noise})
         decoder.load_state_dict({**decoder.state_dict(), **self.state_dict()})
         return decoder
 
@@ -98,7 +101,8 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         pixels = F.pixel_unshuffle(torch.cat([inputs.up, DIFFERENCE_GAIN * inputs.detail], 1), 2)
         half = self.half_in(self.head(torch.cat([pixels, inputs.valid, *differences], 1)))
         quarter = self.quarter_in(self.to_quarter(half))
-        return Seen(inputs.up, inputs.detail, half, quarter, self.to_eighth(quarter))
+        to_half, to_quarter = self.skip_gains
+        return Seen(inputs.up, inputs.detail, half * to_half, quarter * to_quarter, self.to_eighth(quarter))
 
     def forward(self, latents: Tensor, inputs: DecoderInputs | Seen, n: int | Tensor = 0) -> Tensor:
         """Latents (b, c, h/8, w/8) and inputs of b frames, sides multiples of 8 -> frames (b, 3, h, w).
@@ -106,19 +110,18 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         inputs: or what `look` made of them.   n: noise level of the conditions in [0, 1000), one or (b,).
         Untrained and without a reference, it returns the up-sampled frames.
         """
-        seen = inputs if isinstance(inputs, Seen) else self.look(inputs)
-        told = self._modulation(n, latents)
-        eighth = self.eighth(told[2](seen.eighth + self.latent_in(latents)))
-        quarter = self.quarter_out(told[1](seen.quarter + self.from_eighth(eighth)))
-        half = self.half_out(told[0](seen.half + self.from_quarter(quarter)))
-        residual, trust = F.pixel_shuffle(self.tail(half), 2).float().split([3, 1], dim=1)
-        return seen.up + torch.sigmoid(trust) * seen.detail + RESIDUAL_GAIN * residual
+        certain, further = self.ends(latents, inputs)
+        share = (torch.as_tensor(n, device=latents.device) / max(self.config["full_noise"], 1)).clamp(max=1)
+        return certain + share.reshape(-1, 1, 1, 1) * further
 
-    def _modulation(self, n: int | Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]:
-        """What n does to the features at 1/2, 1/4 and 1/8 of the frame: a gain and a shift per channel."""
-        if self.noise_embedding is None:
-            return [lambda x: x] * 3
-        level = torch.as_tensor(n, device=like.device).reshape(-1)
-        embedded = self.noise_embedding(get_timestep_embedding(level, NOISE_FEATURES).to(like.dtype))
-        parts = embedded[..., None, None].split([2 * width for width in self.config["channels"]], dim=1)
-        return [lambda x, gain=gain, shift=shift: x * (1 + gain) + shift for gain, shift in (p.chunk(2, 1) for p in parts)]
+    def ends(self, latents: Tensor, inputs: DecoderInputs | Seen) -> tuple[Tensor, Tensor]:
+        """Frames (b, 3, h, w) with nothing but what is certain, and what is added to them at the highest n."""
+        seen = inputs if isinstance(inputs, Seen) else self.look(inputs)
+        eighth = self.eighth(seen.eighth + self.latent_in(latents))
+        quarter = self.quarter_out(seen.quarter + self.from_eighth(eighth))
+        half = self.half_out(seen.half + self.from_quarter(quarter))
+        residual, trust = F.pixel_shuffle(self.tail(half), 2).float().split([3, 1], dim=1)
+        certain = seen.up + torch.sigmoid(trust) * seen.detail + RESIDUAL_GAIN * residual
+        if self.further is None:
+            return certain, torch.zeros_like(certain)
+        return certain, RESIDUAL_GAIN * F.pixel_shuffle(self.further(half), 2).float()

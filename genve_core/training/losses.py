@@ -55,17 +55,6 @@ def restoration_loss(result: Tensor, truth: Tensor, *, edge: float = 0.5, steady
     return loss + steady * frame_difference_loss(a, b) if a.shape[1] > 1 else loss
 
 
-def dial_loss(result: Tensor, truth: Tensor, up: Tensor, amount: Tensor, *, structure: float, fidelity: float) -> Tensor:
-    """What the noise level asks of videos (b, f, 3, h, w): full contrast at high n, closeness to the input at low n.
-
-    amount: (b,) in [0, 1], n's share of the highest.   structure: weight of `structure_loss` at 1.
-    fidelity: weight of `input_loss` at 0.
-    """
-    parts = [structure * share * structure_loss(a, b) + fidelity * (1 - share) * input_loss(a, u)
-             for a, b, u, share in zip(result.float(), truth, up, amount, strict=True)]
-    return torch.stack(parts).mean()
-
-
 def psnr(result: Tensor, truth: Tensor) -> float:
     """PSNR in dB of images in [-1, 1]."""
     error = (result.float().clamp(-1, 1) - truth.float()).square().mean().item() / 4

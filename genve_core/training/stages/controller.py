@@ -20,7 +20,6 @@ from ...controller import LCAConfig, VideoController
 from ...diffuser.backbone import MotionDiffuser
 from ...noise_schedule import NoiseSchedule
 from ..clip_store import ClipStore
-from ..pictures import grid_picture
 from .decoder import ROW, DecoderConfig, DecoderStage
 from .latents import TimeConfig, draw_times, encode_frames, latent_loss, noisy_state
 
@@ -62,8 +61,9 @@ class ControllerStage(DecoderStage):
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         keep = block_mask((1, ROW, 1, side, side), ratio, self.whole.mask_block, generator)[0]
         noise = rng.standard_normal((ROW + 1, *shape[1:]), dtype=np.float32)
+        n = int(rng.integers(self.config.highest_noise + 1))
         return {**sample, **draw_times(self.whole.times, shape, rng), "keep": keep,
-                "noise_n": torch.from_numpy(noise)}
+                "noise_n": torch.from_numpy(noise), "n": torch.tensor(n)}
 
     def conditions(self, Z: Tensor, reference: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Section 3.3 in training: Z_n and the warped, masked Y_n, both (b, f, c, h, w)."""
@@ -88,12 +88,12 @@ class ControllerStage(DecoderStage):
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch = {**batch, "reference": self.references(self.decoder, batch), "own": torch.zeros_like(batch["own"])}
         in_latents, Z_0, Z, clean = self.guided(batch, batch["reference"])
-        result, truth = self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1))
-        in_pixels = self.pixel_loss(result, truth, batch)
+        restored = self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1))
+        in_pixels = self.pixel_loss(restored, batch)
         with torch.no_grad():
             figures = {"latent": float(in_latents), "pixel": float(in_pixels),
                        "latent_gain": float((Z - clean).square().mean() / (Z_0 - clean).square().mean()),
-                       **self.figures(result, truth, batch)}
+                       **self.figures(restored, batch)}
         return in_pixels + self.whole.latent_weight * in_latents, figures
 
     def picture(self) -> np.ndarray:
@@ -103,5 +103,4 @@ class ControllerStage(DecoderStage):
         batch = {name: torch.stack([d[name] for d in drawn]).to(device) for name in drawn[0]}
         batch["reference"] = self.references(self.decoder, batch)
         Z_0 = self.guided(batch, batch["reference"])[1]
-        result, truth = self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1))
-        return grid_picture([self.decoded(batch["up"][:, 1:], batch)[:, 0], result[:, 0], truth[:, 0]])
+        return self.compared(self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1)), batch)

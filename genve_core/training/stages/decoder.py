@@ -13,12 +13,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ...decoder.detail_decoder import DecoderInputs, DetailDecoder
+from ...decoder.detail_decoder import FULL_NOISE, DecoderInputs, DetailDecoder
 from ...decoder.inputs import decoder_inputs
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
 from ..discriminator import PatchDiscriminator, adversarial_losses
-from ..losses import dial_loss, psnr, restoration_loss
+from ..losses import input_loss, psnr, restoration_loss, structure_loss
 from ..pictures import grid_picture
 from ..references import imperfect
 from .latents import encode_frames
@@ -40,12 +40,12 @@ class DecoderConfig:
     reach: int = 3  # neighbours seen on either side
     edge: float = 0.5
     steady: float = 0.5
-    # the dial: n is told to the decoder, and decides between two more terms of the loss (`dial_loss`)
-    highest_noise: int = 400  # n is drawn from [0, this]
-    usual_noise: int = 250  # and this is drawn half of the time: the n that users meet first
-    structure: float = 0.25
-    fidelity: float = 0.2
-    adversarial: float = 0.0  # weight at the highest n, of a discriminator trained alongside
+    # the two ends of the dial, which are trained together: n = 0 keeps to the input, the highest n has full contrast
+    fidelity: float = 0.2  # weight of `input_loss` at n = 0
+    structure: float = 0.5  # weight of `structure_loss` at the highest n
+    adversarial: float = 0.0  # weight there of a discriminator trained alongside
+    highest_noise: int = FULL_NOISE
+    usual_noise: int = 250  # n at which references are made from the key frame
 
 
 def draw_reference(crop: dict[str, Tensor], config: DecoderConfig, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -58,45 +58,55 @@ def draw_reference(crop: dict[str, Tensor], config: DecoderConfig, rng: np.rando
             "own": torch.tensor(float(changed <= kind < own))}
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What a decoder made of a batch, each (b, frames, 3, h, w)."""
+
+    certain: Tensor  # at n = 0
+    full: Tensor  # at the highest n
+    truth: Tensor
+
+
 class DecoderStage:
     name = "decoder"
 
     def __init__(self, store: ClipStore, config: DecoderConfig, vae: MiniVAE, decoder: DetailDecoder | None = None):
         self.store, self.config, self.vae = store, config, vae
         size = (vae.latent_channels, config.channels, config.depth, config.reach)
-        self.decoder = (decoder or DetailDecoder(*size)).with_noise_levels()
+        self.decoder = (decoder or DetailDecoder(*size)).with_dial(config.highest_noise)
         self.trained = nn.ModuleDict({"decoder": self.decoder})
         self.helpers = nn.ModuleDict({"discriminator": PatchDiscriminator()} if config.adversarial else {})
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
         crop = self.store.crop(rng, self.config.crop, ROW)
         start = int(rng.integers(ROW - self.config.frames + 1))
-        n = self.config.usual_noise if rng.random() < 0.5 else int(rng.integers(self.config.highest_noise + 1))
-        return {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start), "n": torch.tensor(n)}
+        return {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start)}
 
     def inputs(self, *args: Tensor, **kwargs: Any) -> DecoderInputs:
         """`decoder_inputs` for this decoder."""
         return decoder_inputs(*args, reach=self.decoder.reach, **kwargs)
 
-    def pixel_loss(self, result: Tensor, truth: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def pixel_loss(self, restored: Restored, batch: dict[str, Tensor]) -> Tensor:
+        """The mean of what is asked of both ends of the dial."""
         c = self.config
-        loss = restoration_loss(result, truth, edge=c.edge, steady=c.steady)
-        up, amount = self.decoded(batch["up"][:, 1:], batch), (batch["n"] / c.highest_noise).clamp(max=1)
-        loss = loss + dial_loss(result, truth, up, amount, structure=c.structure, fidelity=c.fidelity)
+        certain, full, truth, up = (x.flatten(0, 1).float() for x in (
+            restored.certain, restored.full, restored.truth, self.decoded(batch["up"][:, 1:], batch)))
+        loss = sum(restoration_loss(end, restored.truth, edge=c.edge, steady=c.steady)
+                   for end in (restored.certain, restored.full))
+        loss = loss + c.fidelity * input_loss(certain, up) + c.structure * structure_loss(full, truth)
         if "discriminator" not in self.helpers:
-            return loss
-        frames = (x.flatten(0, 1).float() for x in (result, truth, up))
-        fooled, told_apart = adversarial_losses(self.helpers["discriminator"], *frames)
-        return loss + c.adversarial * (amount.repeat_interleave(c.frames) * fooled).mean() + told_apart
+            return loss / 2
+        fooled, told_apart = adversarial_losses(self.helpers["discriminator"], full, truth, up)
+        return (loss + c.adversarial * fooled.mean()) / 2 + told_apart
 
     @torch.no_grad()
-    def own_reference(self, decoder: nn.Module, key: Tensor) -> Tensor:
+    def own_reference(self, decoder: DetailDecoder, key: Tensor) -> Tensor:
         """What the decoder makes of poor key frames (b, 3, h, w) alone, as `enhance` does when none is given."""
         still = torch.zeros(len(key), 1, 2, 2, 2, device=key.device)
         inputs = self.inputs(key.unsqueeze(1), still, still)
         return decoder(encode_frames(self.vae, key), inputs, self.config.usual_noise).float().clamp(-1, 1)
 
-    def references(self, decoder: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def references(self, decoder: DetailDecoder, batch: dict[str, Tensor]) -> Tensor:
         """References (b, 3, h, w) with the self-made ones put in."""
         reference, own = batch["reference"], batch["own"] > 0
         if own.any():
@@ -109,8 +119,8 @@ class DecoderStage:
         starts = batch["start"].tolist()
         return torch.stack([row[s : s + self.config.frames] for row, s in zip(rows, starts, strict=True)])
 
-    def restore(self, decoder: nn.Module, batch: dict[str, Tensor], latents: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Decode `frames` frames of each row; returns result and truth, both (b, frames, 3, h, w).
+    def restore(self, decoder: DetailDecoder, batch: dict[str, Tensor], latents: Tensor | None = None) -> Restored:
+        """Decode `frames` frames of each row.
 
         latents: (b frames, c, h/8, w/8) of those frames; None takes the poor frames' own.
         """
@@ -126,23 +136,26 @@ class DecoderStage:
             ))
         inputs = type(parts[0])(*[torch.cat([getattr(p, name) for p in parts])
                                   for name in ("up", "detail", "valid", "key", "near")])
-        n = batch["n"].repeat_interleave(self.config.frames)
-        result = decoder(encode_frames(self.vae, inputs.up) if latents is None else latents, inputs, n)
-        return result.unflatten(0, (-1, self.config.frames)), self.decoded(batch["hq"][:, 1:], batch)
+        latents = encode_frames(self.vae, inputs.up) if latents is None else latents
+        certain, further = (x.unflatten(0, (-1, self.config.frames)) for x in decoder.ends(latents, inputs))
+        return Restored(certain, certain + further, self.decoded(batch["hq"][:, 1:], batch))
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch = {**batch, "reference": self.references(self.decoder, batch)}
-        result, truth = self.restore(self.decoder, batch)
-        loss = self.pixel_loss(result, truth, batch)
-        return loss, self.figures(result, truth, batch)
+        restored = self.restore(self.decoder, batch)
+        return self.pixel_loss(restored, batch), self.figures(restored, batch)
 
     @torch.no_grad()
-    def figures(self, result: Tensor, truth: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
-        """Gain in dB over the up-sampled input, without and with a reference; 0 where a batch has no such sample."""
+    def figures(self, restored: Restored, batch: dict[str, Tensor]) -> dict[str, float]:
+        """Gain in dB over the up-sampled input: of both ends, and of the first where there is a reference, else 0."""
         up = self.decoded(batch["up"][:, 1:], batch)
-        gain = torch.tensor([psnr(r, t) - psnr(u, t) for r, t, u in zip(result, truth, up, strict=True)])
-        used = (batch["use"] > 0).cpu()
-        return {"gain": float(gain.mean()), "gain_reference": float((gain * used).sum() / used.sum().clamp(min=1))}
+
+        def gain(end: Tensor) -> Tensor:
+            return torch.tensor([psnr(r, t) - psnr(u, t) for r, t, u in zip(end, restored.truth, up, strict=True)])
+
+        certain, used = gain(restored.certain), (batch["use"] > 0).cpu()
+        return {"gain": float(certain.mean()), "gain_full": float(gain(restored.full).mean()),
+                "gain_reference": float((certain * used).sum() / used.sum().clamp(min=1))}
 
     def finish(self) -> None:
         """Nothing to calibrate."""
@@ -153,5 +166,9 @@ class DecoderStage:
         device = next(self.decoder.parameters()).device
         batch = {name: torch.stack([d[name] for d in drawn]).to(device) for name in drawn[0]}
         batch["reference"] = self.references(self.decoder, batch)
-        result, truth = self.restore(self.decoder, batch)
-        return grid_picture([self.decoded(batch["up"][:, 1:], batch)[:, 0], result[:, 0], truth[:, 0]])
+        return self.compared(self.restore(self.decoder, batch), batch)
+
+    def compared(self, restored: Restored, batch: dict[str, Tensor]) -> np.ndarray:
+        """One frame of each row: the input, both ends of the dial, the truth."""
+        up = self.decoded(batch["up"][:, 1:], batch)
+        return grid_picture([x[:, 0] for x in (up, restored.certain, restored.full, restored.truth)])
