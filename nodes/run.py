@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..genve_core.diffuser.windows import WindowConfig
 from ..genve_core.errors import InputError
+from ..genve_core.settings import CHUNK
 from ..genve_core.video_codec import TilingConfig
 from .compat import is_oom
 
@@ -112,7 +113,7 @@ class Sizes:
 
     window: WindowConfig = field(default_factory=WindowConfig)
     tiling: TilingConfig = field(default_factory=TilingConfig)
-    chunk: int = 4  # frames encoded or decoded together
+    chunk: int = CHUNK  # frames encoded or decoded together
 
     def halved(self, part: Part) -> Sizes | None:
         """The same with half the window, tile or chunk; None if that would be too small."""

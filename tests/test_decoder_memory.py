@@ -32,7 +32,7 @@ def looks(monkeypatch):
 
 def frames(made, memory, Z_0=None, references=None, **settings):
     models, clip, Z, flow, given = made
-    settings = {"n": 250, **settings}
+    settings = {"n": 250, "chunk": 4, **settings}
     given = given if references is None else references
     return torch.stack(list(decode_clip(models, clip, Z if Z_0 is None else Z_0, flow, given, memory=memory, **settings)))
 
