@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from .augmentation import carried_reference, noised_clip
-from .clips import channels_of, upscaled_clip
+from .clips import channels_of
 from .compat import schema
-from .convert import check_same_clip, latents_of
+from .convert import check_same_clip, frames_of, latents_of
 from .run import explained, to_host
 from .sockets import BundleSocket, as_bundle
 
@@ -57,7 +57,7 @@ class GenVEAttentionPreview(io.ComfyNode):
         check_same_clip(Z_n, known.flow.images, ("Z_n", "Y_n's clip"))
         h, w = known.flow.images.shape[1:3]
         seen = look(models, Z_n, Y_n, frame, (x, y), (h, w))
-        shown = upscaled_clip(known.flow.images[frame : frame + 1]).frames[0]
+        shown = frames_of(known.flow.images[frame : frame + 1])[0][0]
         carried, reach = carried_picture(known.reference.references, known.flow.flow, frame)
         reference = hatched((carried + 1) / 2, reach)[:, :h, :w]
         picture = attention_picture((shown + 1) / 2, reference, seen.attention, seen.query, seen.token)

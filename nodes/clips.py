@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..genve_core.clip import Clip
 from ..genve_core.errors import InputError
-from .convert import frames_of
+from .convert import check_images, frames_of
 
 if TYPE_CHECKING:
-    from ..genve_core.clip import Clip
     from .engine import HostModels
 
 Value = TypeVar("Value")
@@ -21,12 +22,29 @@ CHOOSE = -1  # as a key frame: choose one
 SIDE = "Of the output, in pixels; 0 = by scale. With one side given, the other keeps the aspect."
 
 
-def upscaled_clip(images: Any, name: str = "images") -> Clip:
-    """An up-scaled IMAGE as the clip that the steps work on: taken up to its own size, which changes nothing."""
-    from ..genve_core.clip import Clip
+@dataclass(frozen=True)
+class UpscaledClip(Clip):
+    """An up-scaled IMAGE as the clip that the steps work on: taken up to its own size, which changes nothing.
 
-    frames, _ = frames_of(images, name)
-    return Clip(frames, (frames.shape[-2], frames.shape[-1]))
+    `frames` is a view of the IMAGE, (f, 3, H, W) in [0, 1], converted part by part when a step asks: a converted copy
+    would take as much memory as the IMAGE itself, in every node. Iterating gives frames (3, H, W) in [-1, 1].
+    """
+
+    def up(self, part: slice, device: torch.device) -> Tensor:
+        return Clip(_converted(self.frames[part]), self.size).up(slice(None), device)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (_converted(frame.unsqueeze(0))[0] for frame in self.frames)
+
+
+def _converted(view: Tensor) -> Tensor:
+    return frames_of(view.movedim(1, -1))[0]
+
+
+def upscaled_clip(images: Any, name: str = "images") -> UpscaledClip:
+    """An up-scaled IMAGE as a clip, its alpha left out. Raises InputError for what is no IMAGE, or empty."""
+    check_images(images, name)
+    return UpscaledClip(images[..., :3].movedim(-1, 1), (images.shape[1], images.shape[2]))
 
 
 def wanted_size(h: int, w: int, scale: float, width: int, height: int) -> tuple[int, int]:
@@ -41,8 +59,8 @@ def wanted_size(h: int, w: int, scale: float, width: int, height: int) -> tuple[
     return EnhanceConfig(size=(height or round(h * width / w), width or round(w * height / h))).output_size(h, w)
 
 
-def key_frame_of(key_frame: int, frames: Tensor) -> int:
-    """The frame that a key frame input means; CHOOSE looks for a sharp, central one of `frames` (f, 3, h, w).
+def key_frame_of(key_frame: int, frames: Tensor | UpscaledClip) -> int:
+    """The frame that a key frame input means; CHOOSE looks for a sharp, central one of `frames` ((f, 3, h, w) in [-1, 1]).
 
     Raises InputError if the clip has no such frame.
     """

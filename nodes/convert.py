@@ -40,6 +40,15 @@ def frames_of(images: Any, name: str = "images") -> tuple[Tensor, Tensor | None]
     Pictures of 8 bit give exactly what `genve_core.media` reads from their file, whatever rounding they met on the
     way; all others are only moved to [-1, 1]. Raises InputError for what is no IMAGE, or empty.
     """
+    check_images(images, name)
+    rgb = images[..., :3].movedim(-1, 1).float().contiguous()  # in memory as the reader's: equal sums to the bit
+    frames = _from_bytes(rgb)
+    alpha = images[..., 3].float().clamp(0, 1) if images.shape[3] == 4 else None
+    return rgb * 2 - 1 if frames is None else frames, alpha
+
+
+def check_images(images: Any, name: str) -> None:
+    """Raise InputError for what is no IMAGE, or empty."""
     if not isinstance(images, Tensor) or images.ndim != 4:
         raise InputError(f"{name} is {kind_of(images)}, wanted an IMAGE (frames, height, width, 3); "
                          f"wire an IMAGE output to it")
@@ -48,10 +57,6 @@ def frames_of(images: Any, name: str = "images") -> tuple[Tensor, Tensor | None]
                          f"one; check the node that loads them")
     if images.shape[3] not in (3, 4):
         raise InputError(f"{name} has {images.shape[3]} channels, wanted 3 (RGB) or 4 (RGBA); convert it to RGB first")
-    rgb = images[..., :3].movedim(-1, 1).float().contiguous()  # in memory as the reader's: equal sums to the bit
-    frames = _from_bytes(rgb)
-    alpha = images[..., 3].float().clamp(0, 1) if images.shape[3] == 4 else None
-    return rgb * 2 - 1 if frames is None else frames, alpha
 
 
 def _from_bytes(rgb: Tensor) -> Tensor | None:

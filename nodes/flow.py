@@ -53,9 +53,9 @@ class GenVEOpticalFlow(io.ComfyNode):
         models, config = as_bundle(bundle), FlowConfig(estimator)  # type: ignore[arg-type]
         clip = upscaled_clip(images)
         if reference is None:
-            keys = [key_frame_of(key_frame, clip.frames)]
+            keys = [key_frame_of(key_frame, clip)]
         else:
-            keys = [key_frame_of(one.key, clip.frames) for one in as_reference(reference).references]
+            keys = [key_frame_of(one.key, clip) for one in as_reference(reference).references]
         progress = Progress({"flow": 1.0})
 
         def measure(sizes: Sizes) -> ClipFlow:

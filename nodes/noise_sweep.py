@@ -90,7 +90,7 @@ class GenVENoiseSweep(io.ComfyNode):
             return list(sweep(models, clip, Z, tried, known, config, report=progress))
 
         columns, notes = retrying_smaller(make, Sizes(WindowConfig(window, overlap)), ("window",))
-        sheet = _sheet(clip.frames, chosen, columns, cell_width)
+        sheet = _sheet(motion.images, chosen, columns, cell_width)
         pictures = images_of(torch.stack([column[row] for row in range(len(chosen)) for _, column in columns]))
         text = text_ui(*notes) or {}
         return io.NodeOutput(sheet, pictures, ui={**ui.PreviewImage(sheet, cls=cls).as_dict(), **text})
@@ -111,12 +111,12 @@ def _references(given: dict[str, Any], Z: torch.Tensor) -> dict[str, Any]:
     return {label if len(tried) > 1 else "": one.references for label, one in tried.items()}
 
 
-def _sheet(frames: torch.Tensor, chosen: tuple[int, ...], columns: list[tuple[str, list[torch.Tensor]]],
+def _sheet(images: torch.Tensor, chosen: tuple[int, ...], columns: list[tuple[str, list[torch.Tensor]]],
            cell_width: int) -> torch.Tensor:
     """The labelled sheet as an IMAGE of one picture."""
     from ..genve_core.evaluation.pictures import contact_sheet
 
-    cells = [[(picture + 1) / 2 for picture in (frames[frame], *(column[row] for _, column in columns))]
+    cells = [[images[frame, ..., :3].movedim(-1, 0), *((column[row] + 1) / 2 for _, column in columns)]
              for row, frame in enumerate(chosen)]
     labels = ["input, up-scaled", *(label for label, _ in columns)]
     sheet = contact_sheet(cells, [f"frame {frame}" for frame in chosen], labels, cell_width=cell_width)

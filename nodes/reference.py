@@ -72,7 +72,7 @@ class GenVESemanticReference(io.ComfyNode):
         check_same_clip(Z, images, ("Z", "images"))
         if noise not in NOISES:
             raise InputError(f"noise must be one of {', '.join(NOISES)}, got {noise!r}")
-        key = key_frame_of(key_frame, clip.frames)
+        key = key_frame_of(key_frame, clip)
         check_shows(models, Z, clip, key, "images")
         made = own_reference(models, clip, Z, key, seed=seed, start=t0 or None,
                              steps=steps or None, gamma_max=gamma_max, noise=NOISES[noise],  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ class GenVEReferenceFromImage(io.ComfyNode):
 
         models = as_bundle(bundle)
         clip, picture = upscaled_clip(images), one_picture(image, "image")
-        key = key_frame_of(key_frame, clip.frames)
+        key = key_frame_of(key_frame, clip)
 
         def make(sizes: Sizes) -> Reference:
             return given_reference(models, clip, picture, key, fit=fit, match_colour=match_colour,  # type: ignore[arg-type]
