@@ -253,6 +253,11 @@ def save_dial(folder: Path, dial: list[dict[str, float]]) -> None:
     _write_description(folder, {**_read_description(folder), "dial": dial})
 
 
+def read_dial(folder: Path) -> list[dict[str, float]]:
+    """What `save_dial` noted; empty if it was never measured. Raises InputError if bundle.json cannot be read."""
+    return _read_description(folder).get("dial", [])
+
+
 def _write_description(folder: Path, about: dict[str, Any]) -> None:
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     (folder / "bundle.part").write_text(text, encoding="utf-8")

@@ -13,9 +13,10 @@ from typing import cast, get_args
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
-from .bundle import DEFAULT_BUNDLE, find_bundle, load_bundle
+from .bundle import DEFAULT_BUNDLE, find_bundle, load_bundle, read_dial
 from .cli_progress import PeakMemory, Progress
 from .devices import pick_device
+from .dial import noise_level_for
 from .errors import InputError
 from .film import Film, FilmRun, Piece, assign, pieces, scan
 from .job import Job, fingerprint, finished_frames, remove_half_written
@@ -45,8 +46,11 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
     size = p.add_mutually_exclusive_group()
     size.add_argument("--scale", type=float, default=d.scale, help="of width and height, up to 8 (default: %(default)g)")
     size.add_argument("--size", metavar="WxH", help="of the output in pixels, in place of --scale")
-    p.add_argument("--noise-level", type=int, default=d.noise_level, metavar="N",
-                   help="0 keeps the input, 999 invents most (default: the bundle's, usually 250)")
+    dial = p.add_mutually_exclusive_group()
+    dial.add_argument("--noise-level", type=int, default=d.noise_level, metavar="N",
+                      help="0 keeps to the input, more adds detail, from 400 on all (default: the bundle's, usually 250)")
+    dial.add_argument("--creativity", type=float, metavar="C",
+                      help="the noise level as 0 to 1, by the bundle's measured curve, which `genve info` prints")
     p.add_argument("--reference-strength", type=float, default=d.reference_strength, metavar="S",
                    help="0 is as without a reference, 1 is all of it (default: %(default)g)")
     p.add_argument("--steps", type=int, default=d.steps, help="of sampling (default: the bundle's)")
@@ -77,6 +81,8 @@ def enhance(args: argparse.Namespace) -> None:
     begin, memory = time.perf_counter(), PeakMemory()
     config = parse_config(args)
     pick_device(args.device)
+    if args.creativity is not None:
+        config = replace(config, noise_level=noise_level_for(read_dial(find_bundle(args.bundle)), args.creativity))
     find_bundle(args.bundle)
     given = parse_references(args.reference or [], config.key_frame)
     with Progress() as progress, VideoReader(args.input) as video:

@@ -13,7 +13,7 @@ from ..genve_core.errors import InputError
 from .clips import channels_of, kept, moved
 from .compat import schema
 from .convert import check_same_clip, latent_of, latents_of
-from .run import explained, to_host
+from .run import explained, text_ui, to_host
 from .sockets import Carried, FlowSocket, GraphFlow, GraphReference, ReferenceSocket, as_flow, as_reference
 
 Known = TypeVar("Known", bound=Carried)
@@ -67,6 +67,7 @@ class GenVENoiseAugmentation(io.ComfyNode):
     @classmethod
     @explained
     def execute(cls, z, reference, n: int, seed: int) -> io.NodeOutput:
+        from ..genve_core.dial import creativity_of
         from ..genve_core.steps import augment
 
         given = as_reference(reference)
@@ -76,7 +77,10 @@ class GenVENoiseAugmentation(io.ComfyNode):
         Z = latents_of(z, channels_of(given.models), "Z")
         _check_size(Z, given, "Z")
         Z_n, noised = augment(given.models, Z, given.references, n, seed=seed)
-        return io.NodeOutput(latent_of(Z_n, **{KEY: Noised(n, seed)}), GraphReference(kept(tuple(noised)), given.models, n))
+        creativity = creativity_of(given.models.bundle.dial, n)
+        told = () if creativity is None else (f"creativity {creativity:.2f} of 1",)
+        return io.NodeOutput(latent_of(Z_n, **{KEY: Noised(n, seed)}), GraphReference(kept(tuple(noised)), given.models, n),
+                             ui=text_ui(*told))
 
 
 class GenVETemporalAugmentation(io.ComfyNode):

@@ -18,6 +18,7 @@ from media_clips import packets, smooth_video, to_bytes, write_clip
 from PIL import Image
 
 from genve_core import cli_enhance
+from genve_core.bundle import save_dial
 from genve_core.cli import main
 from genve_core.cli_progress import Progress
 from genve_core.media import VideoReader
@@ -87,6 +88,16 @@ def test_same_seed_same_bytes_and_another_seed_or_reference_other_frames(genve, 
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert not torch.equal(a, d)
+
+
+def test_creativity_is_the_noise_level_by_the_bundles_curve(genve, folder, tiny_bundle):
+    shutil.copytree(tiny_bundle, folder / "measured")
+    save_dial(folder / "measured", [{"n": 0, "creativity": 0.0}, {"n": 400, "creativity": 1.0}])
+    common = ("enhance", "clip.mkv", "--frames", "2", "--lossless", "--bundle", "measured", "-o")
+    for name, dial in {"a": ("--creativity", "0.25"), "b": ("--noise-level", "100"), "c": ("--noise-level", "300")}.items():
+        assert genve(*common, f"{name}.mkv", *dial)[0] == 0
+    a, b, c = (frames_of(folder / f"{name}.mkv") for name in "abc")
+    assert torch.equal(a, b) and not torch.equal(a, c)
 
 
 def test_several_references_each_with_its_frame(genve, folder):
@@ -163,6 +174,9 @@ def test_alpha_is_enlarged_where_the_output_can_hold_it_and_a_note_says_where_no
         ("clip.mkv -o o.mp4 --noise-level 1000", ["noise level must be in [0, 999], got 1000"]),
         ("clip.mkv -o o.mp4 --noise-level -1", ["noise level must be in [0, 999], got -1"]),
         ("clip.mkv -o o.mp4 --noise-level much", ["--noise-level", "'much'", "see genve enhance --help"]),
+        ("clip.mkv -o o.mp4 --creativity 2", ["creativity must be in [0, 1], got 2.0"]),
+        ("clip.mkv -o o.mp4 --creativity 0.5", ["this bundle has no measured curve of its noise level", "--write-dial"]),
+        ("clip.mkv -o o.mp4 --creativity 0.5 --noise-level 9", ["--noise-level", "not allowed with", "--creativity"]),
         ("clip.mkv -o o.mp4 --scale 0", ["scale must be above 0 and at most 8, got 0.0"]),
         ("clip.mkv -o o.mp4 --scale 9", ["scale must be above 0 and at most 8, got 9.0"]),
         ("clip.mkv -o o.mp4 --scale nan", ["scale must be above 0 and at most 8, got nan"]),

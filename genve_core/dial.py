@@ -1,0 +1,33 @@
+"""The noise level n and what it does: a bundle's measured curve, read as a creativity from 0 to 1.
+
+`genve study noise --write-dial` measures the curve: a row for each n with `n` and `creativity`, the share of the way that the
+dial can take a result from the input. It is about the same for every bundle, where n is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .errors import InputError
+
+Dial = Sequence[Mapping[str, float]]  # rows from small to large n, see `bundle.save_dial`
+
+
+def creativity_of(dial: Dial, n: int) -> float | None:
+    """How far n goes from the input, 0 to 1, between the rows in a straight line. None for a bundle without a curve."""
+    if not dial:
+        return None
+    return float(np.interp(n, [row["n"] for row in dial], [row["creativity"] for row in dial]))
+
+
+def noise_level_for(dial: Dial, creativity: float) -> int:
+    """The n of a creativity in [0, 1]. Raises InputError out of range, and for a bundle without a rising curve."""
+    if not 0 <= creativity <= 1:
+        raise InputError(f"creativity must be in [0, 1], got {creativity}")
+    reached = [row["creativity"] for row in dial]
+    if not dial or any(b <= a for a, b in zip(reached, reached[1:])):
+        raise InputError("this bundle has no measured curve of its noise level that rises; give the noise level itself, or "
+                         "measure it with `genve study noise --write-dial`")
+    return round(float(np.interp(creativity, reached, [row["n"] for row in dial])))

@@ -1,0 +1,33 @@
+import pytest
+
+from genve_core.dial import creativity_of, noise_level_for
+from genve_core.errors import InputError
+
+DIAL = [{"n": 0, "creativity": 0.0}, {"n": 100, "creativity": 0.5}, {"n": 400, "creativity": 1.0}]
+
+
+@pytest.mark.parametrize("n, creativity", [(0, 0), (50, 0.25), (100, 0.5), (250, 0.75), (400, 1)])
+def test_the_curve_is_read_both_ways(n, creativity):
+    assert creativity_of(DIAL, n) == pytest.approx(creativity)
+    assert noise_level_for(DIAL, creativity) == n
+
+
+def test_beyond_the_last_row_nothing_more_is_promised():
+    assert creativity_of(DIAL, 999) == 1
+
+
+def test_a_bundle_without_a_curve_has_no_creativity():
+    assert creativity_of([], 250) is None
+    with pytest.raises(InputError, match=r"no measured curve .* give the noise level itself"):
+        noise_level_for([], 0.5)
+
+
+def test_a_curve_that_falls_is_not_read_backwards():
+    with pytest.raises(InputError, match="no measured curve of its noise level that rises"):
+        noise_level_for([*DIAL, {"n": 500, "creativity": 0.9}], 0.95)
+
+
+@pytest.mark.parametrize("creativity", [-0.1, 1.1])
+def test_creativity_out_of_range_is_refused(creativity):
+    with pytest.raises(InputError, match=r"creativity must be in \[0, 1\], got "):
+        noise_level_for(DIAL, creativity)
