@@ -48,7 +48,7 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
     size.add_argument("--size", metavar="WxH", help="of the output in pixels, in place of --scale")
     dial = p.add_mutually_exclusive_group()
     dial.add_argument("--noise-level", type=int, default=d.noise_level, metavar="N",
-                      help="0 keeps to the input, more adds detail, from 400 on all (default: the bundle's, usually 250)")
+                      help="0 keeps to the input, 999 adds most detail (default: the bundle's, usually 250)")
     dial.add_argument("--creativity", type=float, metavar="C",
                       help="the noise level as 0 to 1, by the bundle's measured curve, which `genve info` prints")
     p.add_argument("--reference-strength", type=float, default=d.reference_strength, metavar="S",

@@ -1,6 +1,5 @@
 """What runs anew when something changes; how a run is stopped; what is left in memory."""
 
-import statistics
 import time
 
 import pytest
@@ -97,11 +96,11 @@ def used(host, seed):
 
 
 def test_ten_runs_leave_memory_as_it_was(host, record_property):
-    """After a warm-up; the medians of three runs, since the allocator of the C library keeps more or less each time."""
+    """After a warm-up; the least of four runs, since the allocator of the C library keeps more or less each time."""
     for seed in range(4):
         used(host, seed)
-    sizes = [used(host, 100 + seed) for seed in range(13)]
-    before, after = statistics.median(sizes[:3]), statistics.median(sizes[-3:])
+    sizes = [used(host, 100 + seed) for seed in range(14)]
+    before, after = min(sizes[:4]), min(sizes[-4:])
     record_property("MiB", " ".join(str(round(size / 2**20)) for size in sizes))
     assert after < 1.01 * before, [round(size / 2**20) for size in sizes]
 
@@ -180,15 +179,15 @@ def test_decoder_out_of_memory_is_tried_smaller(node_classes, mini, clip, monkey
     whole, _ = run_with_ui(node_classes, "GenVEVideoDiffuserSampler", z=z, guidance=guidance)
     failing(monkeypatch, mini[0].build("decoder"), 1)
     smaller, texts = run_with_ui(node_classes, "GenVEVideoDiffuserSampler", z=z, guidance=guidance)
-    assert [text.split(";")[0] for text in texts] == ["Memory ran out"] * 2 and "1 frames at once" in texts[-1]
+    assert [text.split(";")[0] for text in texts] == ["Memory ran out"] and "1 frames at once" in texts[-1]
     torch.testing.assert_close(whole[1], smaller[1], atol=0.02, rtol=0)
 
 
 def test_encoder_out_of_memory_is_tried_smaller(node_classes, mini, clip, monkeypatch):
     images, z, _ = clip
-    failing(monkeypatch, mini[0].build("vae").encoder, 2)
+    failing(monkeypatch, mini[0].build("vae").encoder, 1)
     smaller, texts = run_with_ui(node_classes, "GenVEUpscaleEncode", video=images, scale=2.0, bundle=mini[0])
-    assert len(texts) == 1 and "2 frames at once" in texts[0]
+    assert len(texts) == 1 and "1 frames at once" in texts[0]
     torch.testing.assert_close(smaller[0]["samples"], z["samples"], atol=0.05, rtol=0)
 
 
@@ -205,9 +204,9 @@ def test_one_box_out_of_memory_is_tried_smaller(node_classes, mini, clip, monkey
     images, _, _ = clip
     whole, texts = run_with_ui(node_classes, "GenVEEnhanceVideo", video=images, scale=2.0, bundle=mini[0])
     assert texts == []
-    failing(monkeypatch, mini[0].build("decoder"), 2)
+    failing(monkeypatch, mini[0].build("decoder"), 1)
     smaller, texts = run_with_ui(node_classes, "GenVEEnhanceVideo", video=images, scale=2.0, bundle=mini[0])
-    assert len(texts) == 1 and "2 frames at once" in texts[0]
+    assert len(texts) == 1 and "1 frames at once" in texts[0]
     torch.testing.assert_close(whole[0], smaller[0], atol=0.02, rtol=0)
 
 

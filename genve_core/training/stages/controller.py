@@ -61,7 +61,7 @@ class ControllerStage(DecoderStage):
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         keep = block_mask((1, ROW, 1, side, side), ratio, self.whole.mask_block, generator)[0]
         noise = rng.standard_normal((ROW + 1, *shape[1:]), dtype=np.float32)
-        n = int(rng.integers(self.config.highest_noise + 1))
+        n = int(rng.integers(self.config.full_noise + 1))
         return {**sample, **draw_times(self.whole.times, shape, rng), "keep": keep,
                 "noise_n": torch.from_numpy(noise), "n": torch.tensor(n)}
 

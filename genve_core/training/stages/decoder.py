@@ -40,11 +40,11 @@ class DecoderConfig:
     reach: int = 3  # neighbours seen on either side
     edge: float = 0.5
     steady: float = 0.5
-    # the two ends of the dial, which are trained together: n = 0 keeps to the input, the highest n has full contrast
+    # two places of the dial, which are trained together: n = 0 keeps to the input, `full_noise` has full contrast
     fidelity: float = 0.2  # weight of `input_loss` at n = 0
-    structure: float = 0.5  # weight of `structure_loss` at the highest n
+    structure: float = 0.5  # weight of `structure_loss` at full_noise
     adversarial: float = 0.0  # weight there of a discriminator trained alongside
-    highest_noise: int = FULL_NOISE
+    full_noise: int = FULL_NOISE  # also the highest n that the controller meets
     usual_noise: int = 250  # n at which references are made from the key frame
 
 
@@ -63,7 +63,7 @@ class Restored:
     """What a decoder made of a batch, each (b, frames, 3, h, w)."""
 
     certain: Tensor  # at n = 0
-    full: Tensor  # at the highest n
+    full: Tensor  # at full_noise
     truth: Tensor
 
 
@@ -73,7 +73,7 @@ class DecoderStage:
     def __init__(self, store: ClipStore, config: DecoderConfig, vae: MiniVAE, decoder: DetailDecoder | None = None):
         self.store, self.config, self.vae = store, config, vae
         size = (vae.latent_channels, config.channels, config.depth, config.reach)
-        self.decoder = (decoder or DetailDecoder(*size)).with_dial(config.highest_noise)
+        self.decoder = (decoder or DetailDecoder(*size)).with_dial(config.full_noise)
         self.trained = nn.ModuleDict({"decoder": self.decoder})
         self.helpers = nn.ModuleDict({"discriminator": PatchDiscriminator()} if config.adversarial else {})
 
