@@ -7,7 +7,6 @@ Exit codes: 0 done; 1 a failure; 2 a usage or input error; 130 stopped by Ctrl-C
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,24 +16,24 @@ from typing import NoReturn
 
 from . import __version__
 from .cli_enhance import add_enhance
+from .cli_errors import USAGE, one_line, told
 from .cli_evaluate import add_evaluate
 from .cli_info import add_info
 from .cli_shots import add_jobs, add_shots
 from .cli_study import add_study
 from .errors import InputError
 
-FAILURE, USAGE, STOPPED = 1, 2, 130
-
 
 class OneLineParser(argparse.ArgumentParser):
     """argparse, whose errors are one line; the long usage is what --help is for."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: error: {_one_line(message)}; see {self.prog} --help\n")
+        self.exit(USAGE, f"{self.prog}: error: {one_line(message)}; see {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line. Every sub-command sets `run`, a function of the parsed arguments."""
+    """The whole command line. Every sub-command sets `run`, a function of the parsed arguments that
+    returns the exit code, or None for 0."""
     parser = OneLineParser(prog="genve", description="Reference-guided video enhancement: one good frame is enough.")
     parser.add_argument("--version", action="version", version=f"genve {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -49,43 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; argparse ends a wrong usage itself, with code 2."""
     args = build_parser().parse_args(argv)
     try:
-        args.run(args)
-        return 0
-    except KeyboardInterrupt:
-        return _end(args, getattr(args, "stopped", "stopped by Ctrl-C"), STOPPED)
-    except InputError as error:
-        return _end(args, f"error: {error}{_kept(args)}", USAGE)
-    except Exception as error:  # the edge of the program: a person is told, whatever it was
-        return _end(args, f"failed: {_reason(error)}{_kept(args)}", FAILURE)
-
-
-def _kept(args: argparse.Namespace) -> str:
-    """What a job still holds after a failure, for the end of the line."""
-    folder: Path | None = getattr(args, "job", None)
-    return f"; finished pieces are kept in {folder}, the same command goes on" if folder and folder.is_dir() else ""
-
-
-def _end(args: argparse.Namespace, message: str, code: int) -> int:
-    if args.verbose:
-        traceback.print_exc()
-    print(f"genve {args.command}: {_one_line(message)}", file=sys.stderr)
-    return code
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
-        return "there is not enough memory; give a smaller --size or --scale, or enhance fewer --frames at a time"
-    if isinstance(error, OSError) and error.strerror:
-        file = f" ({error.filename})" if error.filename else ""
-        remedy = "; free some space" if error.errno == errno.ENOSPC and "space" not in error.strerror else ""
-        return f"{error.strerror}{file}{remedy}"
-    first = text.splitlines()[0] if text else "no reason was given"
-    return f"{type(error).__name__}: {first}; -v shows where"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+        return args.run(args) or 0
+    except (KeyboardInterrupt, Exception) as error:  # the edge of the program: a person is told, whatever it was
+        if args.verbose:
+            traceback.print_exc()
+        message, code = told(args, error)
+        print(f"genve {args.command}: {message}", file=sys.stderr)
+        return code
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:

@@ -1,42 +1,53 @@
-"""`genve enhance`: a poor video in, a better one out. Whatever can be refused is refused before the weights load."""
+"""`genve enhance`: poor videos in, better ones out. Whatever can be refused is refused before the weights load."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast, get_args
 
 from diffusers.utils import logging as diffusers_logging
-from torch import Tensor
 
 from .bundle import DEFAULT_BUNDLE, find_bundle, load_bundle, read_dial
+from .cli_files import FORMATS, for_each, plan
 from .cli_progress import PeakMemory, Progress
+from .cluster import Cluster
 from .devices import pick_device
 from .dial import noise_level_for
 from .errors import InputError
 from .film import Film, FilmRun, Piece, assign, pieces, scan
-from .job import Job, fingerprint, finished_frames, remove_half_written
+from .job import Finished, Job, fingerprint, finished_frames, remove_half_written
+from .lock import only_run_on
 from .media import ColourConfig, VideoInfo, VideoReader, VideoWriter
 from .media.colour import Method
 from .media.shots import ShotConfig
+from .models import Models
+from .piece_worker import Order
 from .pipeline import EnhanceConfig, Enhancer, Picture
 from .reference.key_frame import check_key_frame, parse_key_frame
 from .reference.user_image import SMALLEST, Fit, fit_reference
-from .video_codec import upsample
+from .spread import spread_frames
 
 NOTHING = "stopped by Ctrl-C; no output was written"
+Pictures = list[dict[int, Picture | None]]  # of each shot, from `assign`
 Given = Sequence[tuple[int | None, Path]]  # frame or None, and its picture
 
 def add_enhance(commands: argparse._SubParsersAction) -> None:
     d = EnhanceConfig()
-    p = commands.add_parser("enhance", help="enhance one video")
-    p.add_argument("input", type=Path, help="a video file, or a folder of images")
+    p = commands.add_parser("enhance", help="enhance videos")
+    p.add_argument("input", nargs="+", help="a video file or a folder of images; or several of them, folders of videos, or "
+                                            "patterns like 'old/*.mp4'")
     p.add_argument("-o", "--output", required=True,
-                   help=".mp4, .mov, .mkv or .webm; without a suffix, a folder of PNG frames")
+                   help=".mp4, .mov, .mkv or .webm; without a suffix, a folder of PNG frames. For several inputs, or with "
+                        "--format, a folder that takes an output of each input's name; those that are there are skipped")
+    p.add_argument("--format", choices=FORMATS, help="of the outputs in the folder -o (default: each input's own where it "
+                                                     "can be written, else mp4; folders of images give png)")
     p.add_argument("--reference", action="append", metavar="IMAGE[@FRAME]",
                    help="a good picture of the key frame (default: made here); with @ and a frame number, of that "
                         "frame. Repeatable: each governs the frames of its shot nearest to its own; one without a frame "
@@ -72,20 +83,34 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--lossless", action="store_true", help="FFV1 in .mkv")
     p.add_argument("--frames", type=int, metavar="N", help="enhance only the first N")
     p.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    p.set_defaults(run=enhance, stopped=NOTHING)
+    p.add_argument("--ray", nargs="?", const="auto", metavar="ADDRESS",
+                   help="let the machines of a Ray cluster do the work: HOST:PORT, local, or by default auto, the cluster "
+                        "that runs here, else one of this machine; see docs/cluster.md")
+    p.set_defaults(run=enhance, stopped=NOTHING, label="")
 
 
-def enhance(args: argparse.Namespace) -> None:
-    """Look, enhance, write. Raises InputError before any long work where the arguments do not fit."""
+def enhance(args: argparse.Namespace) -> int:
+    """Every input, with weights that are loaded once. Raises InputError where the arguments do not fit."""
     diffusers_logging.set_verbosity_error()  # its advice is for programmers
+    parse_references(args.reference or [], parse_config(args).key_frame)
+    device = "cpu" if args.ray else str(pick_device(args.device))  # with --ray nothing is computed here
+    find_bundle(args.bundle)
+    args.models = functools.cache(lambda: Models(load_bundle(args.bundle), device))
+    work = plan(args.input, args.output, args.format, args.lossless)
+    with Progress() as progress:
+        progress.notes(work.notes)
+    with Cluster(args.ray, args.device) if args.ray else nullcontext() as args.cluster:
+        return for_each(args, work, enhance_one)
+
+
+def enhance_one(args: argparse.Namespace) -> None:
+    """Look, enhance, write. Raises InputError before any long work where the arguments do not fit."""
     begin, memory = time.perf_counter(), PeakMemory()
     config = parse_config(args)
-    pick_device(args.device)
     if args.creativity is not None:
         config = replace(config, noise_level=noise_level_for(read_dial(find_bundle(args.bundle)), args.creativity))
-    find_bundle(args.bundle)
     given = parse_references(args.reference or [], config.key_frame)
-    with Progress() as progress, VideoReader(args.input) as video:
+    with Progress(args.label) as progress, VideoReader(args.input) as video, only_run_on(args.output):
         config = fit_to_input(config, video.info, args.frames, [frame for frame, _ in given])
         assert config.size is not None
         h, w = config.size
@@ -94,27 +119,18 @@ def enhance(args: argparse.Namespace) -> None:
         with VideoWriter(args.output, video.info, width=w, height=h, overwrite=args.overwrite, lossless=args.lossless,
                          audio_from=args.input) as out:
             progress.notes(out.notes)
-            enhancer = Enhancer(load_bundle(args.bundle), replace(config, key_frame=None), args.device)
+            enhancer = Enhancer(args.models(), replace(config, key_frame=None))
             film = scan(video, args.frames, None if args.one_shot else ShotConfig(), progress)
             progress.close()
             _check_frames(video.info.path, args.frames, len(film))
             film, pictures, notes = assign(film, given, config.size, config.key_frame)
             progress.notes([*video.notes, *notes])
             work = pieces(enhancer, film)
-            job = _job(args, enhancer, given, work, video.info, progress) if len(work) > 1 else None
-            if job is not None:
-                remove_half_written(args.output, out.part)
-            run = FilmRun(enhancer, video, film, pictures)
-
-            def make(index: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-                progress.piece(index, len(work))
-                for rgb, alpha in run.piece(work[index], progress):
-                    yield rgb, _alpha(alpha, (h, w))
-
-            for rgb, alpha in finished_frames(job, len(work), make):
+            job = _job(args, enhancer, given, work, video.info, progress)
+            remove_half_written(args.output, out.part)
+            for rgb, alpha in _frames(args, job, enhancer, video, film, pictures, work, progress):
                 out.write(rgb, film.times[out.frames], alpha)
-        if job is not None:
-            job.remove()
+        job.remove()
         progress.close()
         progress.notes([*enhancer.notes, *out.notes])
     seconds = (time.perf_counter() - begin) / out.frames
@@ -122,25 +138,40 @@ def enhance(args: argparse.Namespace) -> None:
           f"{seconds:.2f} s per frame, {memory.describe(enhancer.device)}")
 
 
+def _frames(args: argparse.Namespace, job: Job, enhancer: Enhancer, video: VideoReader, film: Film, pictures: Pictures,
+            work: list[Piece], progress: Progress) -> Iterator[Finished]:
+    """All finished frames, made here or by the workers of a cluster."""
+    if args.cluster is not None:
+        files = [{key: cast("Path | None", picture) for key, picture in own.items()} for own in pictures]
+        order = Order(video.info.path, find_bundle(args.bundle), enhancer.config, args.cluster.device, film.shots, work, files)
+        return spread_frames(args.cluster, job, order, progress, progress.notes)
+    run = FilmRun(enhancer, video, film, pictures)
+
+    def make(index: int) -> Iterator[Finished]:
+        progress.piece(index, len(work))
+        return run.piece(work[index], progress)
+
+    return finished_frames(job, make)
+
+
 def _job(args: argparse.Namespace, enhancer: Enhancer, given: Given, work: list[Piece], info: VideoInfo,
          progress: Progress) -> Job:
     """The job of this output, an earlier one's pieces included if they were made with the same."""
     weights = find_bundle(args.bundle) / "bundle.json"  # it holds the hashes of all weights
     settings = {"config": asdict(enhancer.config), "references": [frame for frame, _ in given], "one_shot": args.one_shot,
-                "frames": args.frames, "device": enhancer.device.type, "work": [str(piece) for piece in work]}
+                "frames": args.frames, "device": args.cluster.device if args.cluster else enhancer.device.type,
+                "work": [str(piece) for piece in work]}
     made_with = fingerprint([args.input, weights, *(picture for _, picture in given)], settings)
     lengths = [len(piece.segment.own) for piece in work]
     job = Job(args.output, made_with, lengths, info, cast(tuple[int, int], enhancer.config.size))
-    if job.anew:
-        progress.notes([job.anew])
+    progress.notes(job.notes)
     if job.resumed:
         progress.notes([f"going on: {job.resumed} of {job.pieces} pieces are finished"])
-    args.stopped = f"stopped by Ctrl-C; finished pieces are kept in {job.folder}, the same command goes on"
     args.job = job.folder
     return job
 
 
-def _keys(film: Film, pictures: list[dict[int, Picture | None]]) -> str:
+def _keys(film: Film, pictures: Pictures) -> str:
     """`key frame 12`, or how many shots and key frames there are."""
     keys = [shot.start + number for shot, own in zip(film.shots, pictures, strict=True) for number in sorted(own)]
     shots = f"{len(film.shots)} shots, " if len(film.shots) > 1 else ""
@@ -205,10 +236,3 @@ def fit_to_input(config: EnhanceConfig, info: VideoInfo, frames: int | None, ref
 def _check_frames(path: Path, wanted: int | None, there: int) -> None:
     if wanted is not None and wanted > there:
         raise InputError(f"--frames {wanted} is more than {path} has ({there}); ask for {there} or fewer, or leave it out")
-
-
-def _alpha(alpha: Tensor | None, size: tuple[int, int]) -> Tensor | None:
-    """Alpha (h, w) at the output's size, bicubic; the network knows nothing of transparency."""
-    if alpha is None:
-        return None
-    return upsample(alpha[None, None, None], size, clamp=False)[0, 0, 0].clamp(0, 1)

@@ -13,10 +13,12 @@ class Progress:
     """Call it with (stage, done, total), in frames. On a terminal it draws one bar with rate and time left; in a
     log it writes one line for every stage that was completed."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str = "") -> None:
+        """label: of the file under way, where there are several."""
         from tqdm import tqdm
 
         self._draw = tqdm
+        self._label = label
         self._bar: tqdm | None = None
         self._stage = self._piece = ""
         self._said: set[str] = set()
@@ -25,8 +27,8 @@ class Progress:
         if stage != self._stage or self._bar is None:
             self.close()
             self._stage, self._done, self._begin = stage, 0, time.perf_counter()
-            self._bar = self._draw(total=total, desc=f"{self._piece}{stage:8}", unit=" frames", leave=False, disable=None,
-                                   dynamic_ncols=True, file=sys.stderr)
+            self._bar = self._draw(total=total, desc=f"{self._label}{self._piece}{stage:8}", unit=" frames", leave=False,
+                                   disable=None, dynamic_ncols=True, file=sys.stderr)
         self._bar.total = total
         self._bar.update(done - self._done)
         self._done, self._total = done, total
@@ -43,7 +45,7 @@ class Progress:
         self._bar.close()
         if self._bar.disable and self._done == self._total:
             seconds = time.perf_counter() - self._begin
-            print(f"{self._piece}{self._stage}: {self._total} frames in {seconds:.1f} s", file=sys.stderr)
+            print(f"{self._label}{self._piece}{self._stage}: {self._total} frames in {seconds:.1f} s", file=sys.stderr)
         self._bar = None
 
     def notes(self, notes: Iterable[str]) -> None:
@@ -51,7 +53,7 @@ class Progress:
         for note in notes:
             if note not in self._said:
                 self._said.add(note)
-                self._draw.write(f"note: {' '.join(note.split())}", file=sys.stderr)
+                self._draw.write(f"note: {self._label}{' '.join(note.split())}", file=sys.stderr)
 
     def __enter__(self) -> Progress:
         return self

@@ -10,6 +10,7 @@ from .cli_progress import Progress
 from .errors import InputError
 from .film import Film, scan
 from .job import find_jobs
+from .lock import only_run_on
 from .media import VideoReader
 from .media.shots import ShotConfig
 
@@ -63,7 +64,12 @@ def jobs(args: argparse.Namespace) -> None:
     if not found:
         print(f"no interrupted jobs in {args.folder}")
     for job in found:
-        print(f"{job.output}: {job.finished} of {job.pieces} pieces of {job.input}, {job.bytes / 1e6:.1f} MB"
-              + (", removed" if args.clean else ""))
-        if args.clean:
-            shutil.rmtree(job.folder)
+        state = ""
+        try:
+            with only_run_on(job.path):
+                if args.clean:
+                    shutil.rmtree(job.folder)
+                    state = ", removed"
+        except InputError:
+            state = ", a run is at work on it" + (" (not removed)" if args.clean else "")
+        print(f"{job.output}: {job.finished} of {job.pieces} pieces of {job.input}, {job.bytes / 1e6:.1f} MB{state}")

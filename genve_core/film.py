@@ -23,6 +23,7 @@ from .reference.key_frame import KeyFrameScorer
 from .reference.user_image import fit_reference
 from .segments import Segment
 from .steps import OnProgress, silent
+from .video_codec import upsample
 
 GLANCE = 16  # px a side at which a picture is compared with the frames
 ALIKE = 0.5  # correlation below which a person should know that their picture fits no frame well
@@ -128,7 +129,7 @@ class FilmRun:
         self._shot = -1
 
     def piece(self, piece: Piece, report: OnProgress = silent) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Finished frames (3, H, W) in [-1, 1] of one piece, with the input's own alpha (h, w) in [0, 1]."""
+        """Finished frames (3, H, W) in [-1, 1] of one piece, with the input's own alpha (H, W) in [0, 1]."""
         if piece.shot != self._shot:
             self._frames = ShotFrames(self._footage, self._film.shots[piece.shot])
             self._references = self._enhancer.references(self._frames, self._pictures[piece.shot])
@@ -136,4 +137,11 @@ class FilmRun:
         own, alpha = piece.segment.own, []
         for i, frame in enumerate(self._enhancer.run_segment(self._frames, piece.segment, self._references, report)):
             alpha = alpha or self._frames.alpha(own)
-            yield frame[0], alpha[i]
+            yield frame[0], enlarged(alpha[i], (frame.shape[-2], frame.shape[-1]))
+
+
+def enlarged(alpha: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    """Alpha (h, w) at the output's size, bicubic; the network knows nothing of transparency."""
+    if alpha is None:
+        return None
+    return upsample(alpha[None, None, None], size, clamp=False)[0, 0, 0].clamp(0, 1)

@@ -1,7 +1,8 @@
 """A job: the finished pieces of a video, kept beside the output until it is whole, so that an interrupted run goes on.
 
 A hidden folder `.NAME.genve-job` holds `job.json`, which says what the pieces were made with, and one lossless video a
-piece, under its name only when whole. No state is ever updated: a piece is finished if its file is there.
+piece, under its name only when whole: its number and the beginning of its hash. No state is ever updated: a piece is
+finished if its file is there and has this hash.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +25,7 @@ from .errors import InputError
 from .media import VideoInfo, VideoReader, VideoWriter
 
 SUFFIX = ".genve-job"
+_FINISHED = re.compile(r"\d{5}-[0-9a-f]{16}\.mkv")
 Finished = tuple[Tensor, Tensor | None]  # (3, H, W) in [-1, 1] and alpha (H, W) in [0, 1]
 
 
@@ -50,10 +53,30 @@ def remove_half_written(output: str | Path, keep: Path) -> None:
             shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
+def store_piece(folder: Path, piece: int, frames: Iterable[Finished], like: VideoInfo, size: tuple[int, int]) -> Path:
+    """Write a piece's frames to a file of its own, named when it is whole. Raises OSError if the disk is full.
+
+    like: the input.   size: (h, w) of the frames.
+    """
+    h, w = size
+    tick = like.time_base
+    step = tick * max(1, round(1 / (25 * tick)))  # any time will do, as long as the container can tell them apart
+    file = folder / f"{piece:05}.mkv"
+    with VideoWriter(file, replace(like, frames=None), width=w, height=h, lossless=True, overwrite=True) as out:
+        for i, (rgb, alpha) in enumerate(frames):
+            out.write(rgb, i * step, alpha)
+    return file.replace(folder / _name(piece, file))
+
+
+def _name(piece: int, file: Path) -> str:
+    """Of a finished piece with these contents."""
+    return f"{piece:05}-{sha256(file)[:16]}.mkv"
+
+
 class Job:
     """The pieces of one output.
 
-    `resumed` says how many were found finished, `anew` why none of those found could be used.
+    `resumed` says how many were found finished; `notes` which were damaged, or why none of those found could be used.
     """
 
     def __init__(self, output: str | Path, made_with: str, lengths: Sequence[int], info: VideoInfo, size: tuple[int, int]):
@@ -61,38 +84,44 @@ class Job:
 
         Makes or reopens the folder.
         """
-        self.folder, self.pieces, self._lengths = job_folder(output), len(lengths), lengths
-        pieces = self.pieces
-        self._like, self._size = info, size
+        self.folder, self.pieces, self.lengths = job_folder(output), len(lengths), lengths
+        self.like, self.size = info, size
+        self.notes: list[str] = []
         about = {"version": __version__, "made_with": made_with, "input": str(info.path), "output": str(output),
-                 "pieces": pieces}
-        self.anew = ""
+                 "pieces": self.pieces}
         if self.folder.is_dir():
             found = _read(self.folder)
-            if found is None or found.get("made_with") != made_with or found.get("pieces") != pieces:
-                self.anew = ("an earlier run's job file cannot be read" if found is None else
-                             "an earlier run had another input, other settings or another version") + ": begun anew"
+            if found is None or found.get("made_with") != made_with or found.get("pieces") != self.pieces:
+                self.notes.append(("an earlier run's job file cannot be read" if found is None else
+                                   "an earlier run had another input, other settings or another version") + ": begun anew")
                 shutil.rmtree(self.folder)
         self.folder.mkdir(exist_ok=True)
         (self.folder / "job.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        self.resumed = sum(map(self.has, range(pieces)))
+        self._files = self._whole()
+        self.resumed = len(self._files)
 
     def has(self, piece: int) -> bool:
         """Whether a piece is finished."""
-        return self._file(piece).is_file()
+        return piece in self._files
 
     def keep(self, piece: int, frames: Iterable[Finished]) -> None:
-        """Store a piece's frames; the file appears when all are written. Raises OSError if the disk is full."""
-        h, w = self._size
-        tick = self._like.time_base
-        step = tick * max(1, round(1 / (25 * tick)))  # any time will do, as long as the container can tell them apart
-        with VideoWriter(self._file(piece), replace(self._like, frames=None), width=w, height=h, lossless=True) as out:
-            for i, (rgb, alpha) in enumerate(frames):
-                out.write(rgb, i * step, alpha)
+        """Store a piece's frames. Raises OSError if the disk is full."""
+        self._files[piece] = store_piece(self.folder, piece, frames, self.like, self.size)
+
+    def receive(self, piece: int, name: str, parts: Iterable[bytes]) -> None:
+        """Store a piece that `store_piece` made elsewhere, under the name it has there. Raises OSError if other bytes arrive
+        than were sent, or the disk is full."""
+        part = self.folder / f"{piece:05}.part.mkv"
+        with part.open("wb") as out:
+            for data in parts:
+                out.write(data)
+        if _name(piece, part) != name:
+            raise OSError(f"piece {piece} was damaged on its way here; run the same command again to make it anew")
+        self._files[piece] = part.replace(self.folder / name)
 
     def frames(self, piece: int) -> Iterator[Finished]:
         """The frames of a finished piece, as they were stored. Raises InputError, and removes it, if it was damaged since."""
-        file, count, notes = self._file(piece), 0, []
+        file, count, notes = self._files[piece], 0, []
         try:
             with VideoReader(file) as video:
                 notes = video.notes
@@ -101,17 +130,32 @@ class Job:
                     yield frame.rgb, frame.alpha
         except InputError as error:
             notes = [str(error)]
-        if notes or count != self._lengths[piece]:
-            file.unlink(missing_ok=True)
-            raise InputError(f"piece {piece} was damaged since it was finished ({count} of {self._lengths[piece]} frames) "
+        if notes or count != self.lengths[piece]:
+            self._files.pop(piece).unlink(missing_ok=True)
+            raise InputError(f"piece {piece} was damaged since it was finished ({count} of {self.lengths[piece]} frames) "
                              f"and is removed; run the same command again to make it anew")
 
     def remove(self) -> None:
         """The output is whole; the pieces are not needed any more."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _file(self, piece: int) -> Path:
-        return self.folder / f"{piece:05}.mkv"
+    def remove_if_empty(self) -> None:
+        """Nothing was finished, so there is nothing to go on with."""
+        if not self._files:
+            self.remove()
+
+    def _whole(self) -> dict[int, Path]:
+        """The finished pieces; all else in the folder is removed."""
+        files = {}
+        for file in self.folder.iterdir():
+            piece = int(file.name[:5]) if _FINISHED.fullmatch(file.name) else None
+            if piece is not None and _name(piece, file) == file.name:
+                files[piece] = file
+            elif file.name != "job.json":
+                file.unlink()
+                if piece is not None:
+                    self.notes.append(f"piece {piece + 1} of {self.pieces} was damaged since it was finished; it is made anew")
+        return files
 
 
 @dataclass(frozen=True)
@@ -119,11 +163,16 @@ class FoundJob:
     """A job that lies in a folder."""
 
     folder: Path
-    output: str
+    output: str  # as it was given
     input: str
     finished: int
     pieces: int
     bytes: int
+
+    @property
+    def path(self) -> Path:
+        """Of the output."""
+        return self.folder.with_name(self.folder.name[1 : -len(SUFFIX)])
 
 
 def find_jobs(folder: Path) -> list[FoundJob]:
@@ -131,7 +180,7 @@ def find_jobs(folder: Path) -> list[FoundJob]:
     found = []
     for place in sorted(folder.glob(f".*{SUFFIX}"), key=lambda p: p.stat().st_mtime):
         about = _read(place) or {}
-        files = list(place.glob("[0-9]*.mkv"))  # not those half-written
+        files = [file for file in place.iterdir() if _FINISHED.fullmatch(file.name)]
         output = str(about.get("output", place.name[1 : -len(SUFFIX)]))
         pieces = about.get("pieces")
         found.append(FoundJob(place, output, str(about.get("input", "unknown")), len(files),
@@ -147,13 +196,13 @@ def _read(folder: Path) -> dict[str, Any] | None:
     return about if isinstance(about, dict) else None
 
 
-def finished_frames(job: Job | None, pieces: int, make: Callable[[int], Iterable[Finished]]) -> Iterator[Finished]:
-    """All frames in order. With a job, a piece is made only if it is not there, and always taken from what was stored: so
-    a run that was interrupted gives the same bytes as one that was not."""
-    for piece in range(pieces):
-        if job is None:
-            yield from make(piece)
-            continue
-        if not job.has(piece):
-            job.keep(piece, make(piece))
-        yield from job.frames(piece)
+def finished_frames(job: Job, make: Callable[[int], Iterable[Finished]]) -> Iterator[Finished]:
+    """All frames in order. A piece is made only if it is not there, and always taken from what was stored: so a run that was
+    interrupted gives the same bytes as one that was not."""
+    try:
+        for piece in range(job.pieces):
+            if not job.has(piece):
+                job.keep(piece, make(piece))
+            yield from job.frames(piece)
+    finally:
+        job.remove_if_empty()

@@ -264,7 +264,7 @@ def test_a_full_disk_is_a_failure_of_one_line_that_leaves_nothing(genve, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 1
-    assert re.fullmatch(r"genve enhance: failed: no space left for out in .*; free some or write elsewhere", err[-1])
+    assert re.fullmatch(r"genve enhance: failed: no space left for 00000.mkv in .*; free some or write elsewhere", err[-1])
     assert contents(folder) == before
 
 

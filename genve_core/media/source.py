@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".264", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv",
+                  ".flv", ".3gp", ".vob", ".ogv", ".mxf", ".dv", ".gif")  # taken from a folder; by name, any file
 DEFAULT_RATE = Fraction(25)
 _NOT_VIDEO = ("ansi", "bintext", "xbin", "idf")  # FFmpeg draws text files as pictures
 _REMEDY = "give a video file (.mp4, .mov, .mkv, .webm, .avi ...) or a folder of images"

@@ -9,10 +9,8 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
+from ..media.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .camera import CameraConfig, MovingCamera
-
-STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".264", ".m4v"}
 
 
 def find_sources(data: Path) -> tuple[list[Path], list[Path]]:
@@ -20,7 +18,7 @@ def find_sources(data: Path) -> tuple[list[Path], list[Path]]:
     if not data.is_dir():
         raise InputError(f"--data {data} is not a folder; give one that holds photographs and videos")
     files = [p for p in sorted(data.rglob("*")) if "validation" not in p.relative_to(data).parts]
-    stills = [p for p in files if p.suffix.lower() in STILL_SUFFIXES]
+    stills = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
     if not stills and not videos:
         raise InputError(f"--data {data} holds no photograph and no video; wanted files like .png, .jpg or .mp4")
