@@ -142,8 +142,10 @@ def _frames(args: argparse.Namespace, job: Job, enhancer: Enhancer, video: Video
             work: list[Piece], progress: Progress) -> Iterator[Finished]:
     """All finished frames, made here or by the workers of a cluster."""
     if args.cluster is not None:
-        files = [{key: cast("Path | None", picture) for key, picture in own.items()} for own in pictures]
-        order = Order(video.info.path, find_bundle(args.bundle), enhancer.config, args.cluster.device, film.shots, work, files)
+        files = [{key: None if picture is None else Path(cast(str, picture)).absolute() for key, picture in own.items()}
+                 for own in pictures]
+        order = Order(video.info.path.absolute(), find_bundle(args.bundle).absolute(), enhancer.config, args.cluster.device,
+                      film.shots, work, files)
         return spread_frames(args.cluster, job, order, progress, progress.notes)
     run = FilmRun(enhancer, video, film, pictures)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -149,10 +150,13 @@ def _connect(ray: Any, address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default; it warns without
     own = address == "local"
+    host, _, port = address.rpartition(":")
     try:
+        if host:
+            socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would try for a minute
         ray.init(None if address == "auto" else address, log_to_driver=False, logging_level="ERROR",
                  **({"include_dashboard": False} if own else {}))
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, OverflowError) as error:
         raise InputError(f"--ray {address}: no cluster to be had there ({_short(error)}); see docs/cluster.md") from error
 
 

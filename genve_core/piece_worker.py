@@ -41,7 +41,6 @@ class Sent:
     @staticmethod
     def of(path: Path) -> Sent:
         """What is there now."""
-        path = path.absolute()
         names = sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else [""]
         return Sent(path, {name: sha256(path / name) for name in names})
 
@@ -60,7 +59,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Order:
-    """A film, as a worker needs it to make any of its pieces. Paths are those of the machine that orders."""
+    """A film, as a worker needs it to make any of its pieces. Paths are absolute, of the machine that orders."""
 
     input: Path
     bundle: Path
@@ -116,9 +115,9 @@ class PieceWorker:
         for sent in files:
             if not sent.is_at(self._at[sent.path]):
                 raise OSError(f"{sent.path} was damaged on its way to {socket.gethostname()}; run the same command again")
-        at = {path: self._at[path.absolute()] for path in (order.input, order.bundle)}
-        pictures = [{key: picture and self._at[picture.absolute()] for key, picture in own.items()} for own in order.pictures]
-        weights = next(sent.hashes for sent in files if sent.path == order.bundle.absolute())
+        at = {path: self._at[path] for path in (order.input, order.bundle)}
+        pictures = [{key: picture and self._at[picture] for key, picture in own.items()} for own in order.pictures]
+        weights = next(sent.hashes for sent in files if sent.path == order.bundle)
         if self._models is None or self._models[:2] != (weights, order.device):
             self._models = weights, order.device, Models(load_bundle(at[order.bundle]), order.device, order.config.precision)
         self._order, self._video = order, VideoReader(at[order.input])

@@ -127,7 +127,8 @@ def test_ctrl_c_ends_all_files(genve, monkeypatch):
 
     monkeypatch.setattr(cli_enhance, "scan", stop)
     code, out, err = genve("old", "-o", "new")
-    assert (code, out) == (130, []) and err[-1] == "genve enhance: stopped by Ctrl-C; finished outputs are kept, the same command goes on"
+    assert (code, out) == (130, [])
+    assert err[-1] == "genve enhance: stopped by Ctrl-C; finished outputs are kept, the same command goes on"
     assert not list(Path("new").iterdir())
 
 
