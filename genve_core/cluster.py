@@ -57,7 +57,6 @@ class Cluster:
             wanted = "GPU" if device == "cuda" else "CPU"
             raise InputError(f"--ray {address}: no machine of the cluster has a {wanted} to lend; see ray status")
         self.device = "cuda" if self.slots[0].gpus else "cpu"
-        self._standard = versions()
         self._strategies = import_module("ray.util.scheduling_strategies")
 
     def __enter__(self) -> Cluster:
@@ -76,7 +75,7 @@ class Cluster:
             place = self._strategies.NodeAffinitySchedulingStrategy(slot.node, soft=False)
             options = self.ray.remote(num_cpus=slot.cores, num_gpus=slot.gpus, scheduling_strategy=place)
             slot.worker = options(PieceWorker).remote(max(1, int(slot.cores)))
-            self._compare(self._get(slot.worker.versions.remote(), timeout=START), notes)
+            notes += compare(self._get(slot.worker.versions.remote(), timeout=START))
         for sent in files:
             if self._get(slot.worker.lacks.remote(sent)):
                 for name, data in sent.chunks():
@@ -92,7 +91,10 @@ class Cluster:
 
     def finish(self, slot: Slot) -> None:
         """The film is done; the worker waits for the next."""
-        self._get(slot.worker.end.remote())
+        try:
+            self._get(slot.worker.end.remote())
+        except WorkerLostError:
+            self.kill(slot)  # another will be started for the next
 
     def kill(self, slot: Slot) -> None:
         if slot.worker is not None:
@@ -119,15 +121,17 @@ class Cluster:
             for answer in answers:
                 yield self.ray.get(answer)
 
-    def _compare(self, theirs: dict[str, str], notes: list[str]) -> None:
-        host = theirs.pop("host")
-        if theirs["genve"] != self._standard["genve"]:
-            raise InputError(f"{host} has genve {theirs['genve']}, this machine {self._standard['genve']}; "
-                             f"install one version on all machines")
-        for name, version in theirs.items():
-            if version != self._standard[name]:
-                notes.append(f"{host} has {name} {version}, this machine {self._standard[name]}: the bytes may differ from "
-                             f"those of one machine")
+
+def compare(theirs: dict[str, str]) -> list[str]:
+    """Notes about a worker's `versions` that differ from those here. Raises InputError for another genve."""
+    ours, notes = versions(), []
+    for name, version in ours.items():
+        told = f"{theirs['host']} has {name} {theirs[name]}, this machine {version}"
+        if theirs[name] != version and name == "genve":
+            raise InputError(f"{told}; install one version on all machines")
+        if theirs[name] != version:
+            notes.append(f"{told}: the bytes may differ from those of one machine")
+    return notes
 
 
 def slots(nodes: list[dict[str, Any]], device: str) -> list[Slot]:
