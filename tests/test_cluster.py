@@ -60,6 +60,7 @@ def address():
     cluster_utils = pytest.importorskip("ray.cluster_utils", reason='ray is not installed; pip install "genve[ray]"')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else they wait for whatever else the machine does
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("PYTHONPATH", str(ROOT))
         cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -99,7 +100,7 @@ def run(command, *, kill=False):
                 os.kill(min(workers() - others), signal.SIGKILL)
                 break
             time.sleep(0.01)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=500)
     return process.returncode, out, err
 
 
