@@ -16,8 +16,12 @@ from .steps import OnProgress, silent
 TRIES = 3  # workers that a piece may cost
 
 
+def _unsaid(notes: Sequence[str]) -> None:
+    """For who does not want to be told."""
+
+
 def spread_frames(cluster: Cluster, job: Job, order: Order, report: OnProgress = silent,
-                  say: Callable[[Sequence[str]], None] | None = None) -> Iterator[Finished]:
+                  say: Callable[[Sequence[str]], None] = _unsaid) -> Iterator[Finished]:
     """All frames in order, as `finished_frames` gives them; a piece whose worker dies is made by another.
 
     say: is given what a person should be told, all of it each time. Raises what a worker raised, and RuntimeError if
@@ -28,9 +32,9 @@ def spread_frames(cluster: Cluster, job: Job, order: Order, report: OnProgress =
         for piece in range(job.pieces):
             while not job.has(piece):
                 spread.wait_for(piece, report)
-                if say is not None:
-                    say(tuple(spread.notes))
+                say(tuple(spread.notes))
             yield from job.frames(piece)
+            say(tuple(spread.notes))  # what happened while the frames were taken
     finally:
         spread.stop()
         job.remove_if_empty()
