@@ -6,8 +6,8 @@ import argparse
 import functools
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast, get_args
@@ -128,8 +128,9 @@ def enhance_one(args: argparse.Namespace) -> None:
             work = pieces(enhancer, film)
             job = _job(args, enhancer, given, work, video.info, progress)
             remove_half_written(args.output, out.part)
-            for rgb, alpha in _frames(args, job, enhancer, video, film, pictures, work, progress):
-                out.write(rgb, film.times[out.frames], alpha)
+            with closing(_frames(args, job, enhancer, video, film, pictures, work, progress)) as frames:
+                for rgb, alpha in frames:
+                    out.write(rgb, film.times[out.frames], alpha)
         job.remove()
         progress.close()
         progress.notes([*enhancer.notes, *out.notes])
@@ -139,7 +140,7 @@ def enhance_one(args: argparse.Namespace) -> None:
 
 
 def _frames(args: argparse.Namespace, job: Job, enhancer: Enhancer, video: VideoReader, film: Film, pictures: Pictures,
-            work: list[Piece], progress: Progress) -> Iterator[Finished]:
+            work: list[Piece], progress: Progress) -> Generator[Finished]:
     """All finished frames, made here or by the workers of a cluster."""
     if args.cluster is not None:
         files = [{key: None if picture is None else Path(cast(str, picture)).absolute() for key, picture in own.items()}

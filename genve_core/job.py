@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
     return about if isinstance(about, dict) else None
 
 
-def finished_frames(job: Job, make: Callable[[int], Iterable[Finished]]) -> Iterator[Finished]:
+def finished_frames(job: Job, make: Callable[[int], Iterable[Finished]]) -> Generator[Finished]:
     """All frames in order. A piece is made only if it is not there, and always taken from what was stored: so a run that was
     interrupted gives the same bytes as one that was not."""
     try:

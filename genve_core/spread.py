@@ -6,7 +6,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from .cluster import Cluster, Slot, WorkerLostError
 from .job import Finished, Job
@@ -21,7 +21,7 @@ def _unsaid(notes: Sequence[str]) -> None:
 
 
 def spread_frames(cluster: Cluster, job: Job, order: Order, report: OnProgress = silent,
-                  say: Callable[[Sequence[str]], None] = _unsaid) -> Iterator[Finished]:
+                  say: Callable[[Sequence[str]], None] = _unsaid) -> Generator[Finished]:
     """All frames in order, as `finished_frames` gives them; a piece whose worker dies is made by another.
 
     say: is given what a person should be told, all of it each time. Raises what a worker raised, and RuntimeError if

@@ -197,7 +197,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(genve, tin
                *COMMON, "--bundle", str(tiny_bundle)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120
-    while not list(job_folder(tmp_path / "out.mkv").glob("0*.mkv")) and time.monotonic() < deadline:
+    while not list(job_folder(tmp_path / "out.mkv").glob("0*-*.mkv")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.wait()
