@@ -97,14 +97,14 @@ class Work:
 
 
 def works(config: AblationConfig) -> Iterator[Work]:
-    """All records, the ones that matter most first."""
+    """All records: what needs no training first, then what matters most."""
     yield Work(LIMIT, 0)
     yield Work(DECODER_ALONE, 0)
+    for noise, gamma_max in EQ_3:
+        yield Work(f"Eq. 3, {noise} noise, gamma_max {gamma_max:g}", 0, eq_3=(noise, gamma_max))
     for seed in range(config.seeds):
         yield Work(NO_CONTROLLER, seed)
         yield from (Work(row.name, seed, row) for row in ROWS)
-    for noise, gamma_max in EQ_3:
-        yield Work(f"Eq. 3, {noise} noise, gamma_max {gamma_max:g}", 0, eq_3=(noise, gamma_max))
     for seed in range(config.further_seeds):
         yield from (Work(row.name, seed, row) for row in FURTHER_ROWS)
 
@@ -181,8 +181,9 @@ class Ablation:
         rows = []
         for scene in self.scenes:
             for setting in ("self",) if work.eq_3 else SETTINGS:
-                rows.append({"clip": scene.sample.clip.name, "setting": setting, **self._measured(models, scene, setting, work)})
-                figures = ", ".join(f"{name} {rows[-1][name]:.3f}" for name in ("psnr", "vmaf", "z_psnr", "z_distance"))
+                values = self._measured(models, scene, setting, work)
+                rows.append({"clip": scene.sample.clip.name, "setting": setting, **values})
+                figures = ", ".join(f"{name} {values[name]:.3f}" for name in ("psnr", "vmaf", "z_psnr", "z_distance"))
                 self.say(f"{work.name}, seed {work.seed}, {scene.sample.clip.name}, {setting}: {figures}")
         return {"row": work.name, "seed": work.seed, "training": training, "rows": rows}
 
