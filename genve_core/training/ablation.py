@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn as nn
 from torch import Tensor
 
 from ..bundle import Bundle, load_bundle
@@ -37,7 +38,7 @@ class Row:
     temporal: bool = True  # the reference is warped to every frame; False: every frame sees it as it is
 
 
-PLAIN = {"noise": False, "mask": False, "temporal": False}
+PLAIN: Mapping[str, Any] = {"noise": False, "mask": False, "temporal": False}
 ROWS = (
     Row("A0 controller without reference", {"variant": "none"}, **PLAIN),
     Row("B plain cross-attention", {"variant": "plain"}, **PLAIN),
@@ -113,7 +114,8 @@ class AblationStage(ControllerStage):
         device = next(self.controller.parameters()).device
         batch = {name: torch.stack([d[name] for d in drawn]).to(device) for name in drawn[0]}
         Z_0 = self.guided(batch["clean"], batch["Z"], batch["y"], batch)[1]
-        return grid_picture([self.vae.to(device).decode(z[:, 0]) for z in (batch["Z"], Z_0, batch["clean"])])
+        nn.Module.to(self.vae, device)
+        return grid_picture([self.vae.decode(z[:, 0]) for z in (batch["Z"], Z_0, batch["clean"])])
 
 
 def ablated(sample: dict[str, Tensor], row: Row) -> dict[str, Tensor]:
