@@ -8,7 +8,7 @@ import torch
 from genve_core.bundle import load_bundle
 from genve_core.cli import main
 from genve_core.errors import InputError
-from genve_core.evaluation.ablation import AblationConfig, centre, still
+from genve_core.evaluation.ablation import LIMIT, SHIPPED, AblationConfig, centre, still
 from genve_core.evaluation.ablation_report import COLUMNS, means, report
 from genve_core.evaluation.protocol import Sample, find_clips
 from genve_core.evaluation.report import write_frames
@@ -132,11 +132,11 @@ def test_the_command_trains_measures_and_resumes(clips, data, tiny_bundle, tmp_p
     assert main(command) == 0
     told = capsys.readouterr().out
     names = [row.name for row in (*ROWS, *FURTHER_ROWS)]
-    assert all(f"| {name} | 1 |" in told for name in [*names, "decoder alone", "A none", "limit: the truth's latents"])
+    assert all(f"| {name} | 1 |" in told for name in [*names, "decoder alone", "A none", LIMIT, SHIPPED])
     assert "| Eq. 3, literal noise, gamma_max 0.5 |" in told
     assert (tmp_path / "out" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     rows = {(row["row"], row["setting"]): row for row in json.loads((tmp_path / "out" / "ablation.json").read_text())["means"]}
-    assert rows["limit: the truth's latents", "self"]["z_distance"] == 0 < rows["decoder alone", "self"]["z_distance"]
+    assert rows[LIMIT, "self"]["z_distance"] == 0 < rows["decoder alone", "self"]["z_distance"]
     assert all(np.isfinite(rows[name, setting][column]) for column, *_ in COLUMNS for name in names
                for setting in ("self", "one good frame", "misaligned"))
     assert rows["C LCA", "one good frame"]["z_distance"] != rows["C3 + temporal", "one good frame"]["z_distance"]

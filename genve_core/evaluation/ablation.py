@@ -52,6 +52,7 @@ from .studies import good_frame, misaligned_frame
 
 SETTINGS = {"self": None, "one good frame": good_frame, "misaligned": misaligned_frame}
 LIMIT, DECODER_ALONE, NO_CONTROLLER = "limit: the truth's latents", "decoder alone", "A none"
+SHIPPED = "the bundle's own controller"
 EQ_3 = (("same", 0.0), ("same", 0.25), ("same", 0.5), ("literal", 0.25), ("literal", 0.5))  # at 0 both are one
 
 
@@ -100,6 +101,7 @@ def works(config: AblationConfig) -> Iterator[Work]:
     """All records: what needs no training first, then what matters most."""
     yield Work(LIMIT, 0)
     yield Work(DECODER_ALONE, 0)
+    yield Work(SHIPPED, 0)
     for noise, gamma_max in EQ_3:
         yield Work(f"Eq. 3, {noise} noise, gamma_max {gamma_max:g}", 0, eq_3=(noise, gamma_max))
     for seed in range(config.seeds):
