@@ -122,6 +122,7 @@ def test_the_table_tells_both_spreads_and_the_best_row():
     text = report(records)
     assert "| B | 2 | 23.00 (1.00, 1.00) |" in text and "| C3 + temporal | 1 | 21.00 (–, 1.00) |" in text
     assert "- self, PSNR: B, 23.00; C3 + temporal differs by 2.00" in text and "| 2, 4, 0.5 |" in text
+    assert "- self, VMAF: all rows, 1.0\n" in text
 
 
 def test_the_command_trains_measures_and_resumes(clips, data, tiny_bundle, tmp_path, capsys):

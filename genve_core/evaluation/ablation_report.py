@@ -90,19 +90,20 @@ def _reference_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def best_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """By setting and number: the best of the trained rows, and how far C3 is behind it."""
+    """By setting and number, as printed: the best of the trained rows, and how far C3 is behind."""
     lines = []
     for setting in dict.fromkeys(row["setting"] for row in rows):
         trained = [row for row in rows if row["setting"] == setting and row["steps"] is not None]
-        whole = next((row for row in trained if row["row"] == "C3 + temporal"), None)
         for column, name, digits, sign in COLUMNS:
-            known = [row for row in trained if column in row]
-            if not known or whole is None or column not in whole:
+            values = {row["row"]: round(row[column], digits) for row in trained if column in row}
+            if "C3 + temporal" not in values:
                 continue
-            best = max(known, key=lambda row: sign * row[column])
-            behind = abs(best[column] - whole[column])
-            lines.append(f"- {setting}, {name}: {best['row']}, {best[column]:.{digits}f}"
-                         + ("" if best is whole else f"; C3 + temporal differs by {behind:.{digits}f}"))
+            top = max(values.values(), key=lambda value: sign * value)
+            best = [row for row, value in values.items() if value == top]
+            behind = abs(top - values["C3 + temporal"])
+            told = "all rows" if len(best) == len(values) else ", ".join(best)
+            lines.append(f"- {setting}, {name}: {told}, {top:.{digits}f}"
+                         + (f"; C3 + temporal differs by {behind:.{digits}f}" if behind else ""))
     return lines
 
 
