@@ -171,6 +171,15 @@ class Ablation:
             self.samples[seed] = Samples(self.store, self.stage, self.bundle, seed)
         return self.samples[seed]
 
+    def kept(self, work: Work) -> Mapping[str, Any] | None:
+        """The record of an earlier run with the same weights and settings."""
+        file = self.out / "ablation" / f"{work.file}.json"
+        record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if record is not None and record["made_with"] != self.made_with(work):
+            self.say(f"{file} was made with other weights or settings: measured anew")
+            return None
+        return record
+
     def record(self, work: Work) -> dict[str, Any]:
         """Train if need be, and measure every clip in every setting."""
         models, training = self.models, None
@@ -261,19 +270,14 @@ def _rms(x: Tensor) -> float:
 
 def run_ablation(ablation: Ablation) -> list[Mapping[str, Any]]:
     """Make every record that `out`/ablation does not hold yet; after each, ablation.json, .md and .png are written anew."""
-    folder = ablation.out / "ablation"
-    folder.mkdir(parents=True, exist_ok=True)
-    records: list[Mapping[str, Any]] = []
-    for work in works(ablation.config):
-        file, made_with = folder / f"{work.file}.json", ablation.made_with(work)
-        kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        if kept is not None and kept["made_with"] != made_with:
-            ablation.say(f"{file} was made with other weights or settings: measured anew")
-            kept = None
-        record = kept or {**ablation.record(work), "made_with": made_with}
-        if kept is None:
-            write_text(file, json.dumps(record, indent=1))
-        records.append(record)
-        if kept is None or work == list(works(ablation.config))[-1]:
-            write_report(ablation.out, records)
+    (ablation.out / "ablation").mkdir(parents=True, exist_ok=True)
+    todo = list(works(ablation.config))
+    found = {work.file: ablation.kept(work) for work in todo}
+    for work in todo:
+        if found[work.file] is None:
+            found[work.file] = {**ablation.record(work), "made_with": ablation.made_with(work)}
+            write_text(ablation.out / "ablation" / f"{work.file}.json", json.dumps(found[work.file], indent=1))
+            write_report(ablation.out, [record for record in found.values() if record is not None])
+    records = [record for record in found.values() if record is not None]
+    write_report(ablation.out, records)
     return records
