@@ -28,12 +28,14 @@ def other_frame(sample: Sample) -> Pictures:
     return {frame: _truth(sample)[frame]}
 
 
+def misaligned_frame(sample: Sample) -> Pictures:
+    """The key frame as a careless image tool would have it: shifted by 16 px to the right and down, scaled by 1.05."""
+    return {sample.key_frame: _moved(_truth(sample)[sample.key_frame], 1.05, 16, 16)}
+
+
 def relit_frame(sample: Sample) -> Pictures:
     """The key frame as another crop and light would have it: shifted by 6 px, scaled by 1.03, warmer, more contrast."""
-    picture = _truth(sample)[sample.key_frame]
-    h, w = picture.shape[:2]
-    matrix = np.array([[1.03, 0, 6 - 0.015 * w], [0, 1.03, -6 - 0.015 * h]], np.float32)
-    moved = cv2.warpAffine(picture, matrix, (w, h), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    moved = _moved(_truth(sample)[sample.key_frame], 1.03, 6, -6)
     lit = (moved.astype(np.float32) - 128) * np.array([1.12, 1.06, 1.0], np.float32) + np.array([138, 132, 124], np.float32)
     return {sample.key_frame: lit.round().clip(0, 255).astype(np.uint8)}
 
@@ -60,6 +62,13 @@ def first_frame(sample: Sample) -> Pictures:
 
 def first_and_last_frame(sample: Sample) -> Pictures:
     return {frame: _truth(sample)[frame] for frame in (0, len(sample.low) - 1)}
+
+
+def _moved(picture: np.ndarray, scale: float, dx: float, dy: float) -> np.ndarray:
+    """Scaled about the centre, then shifted by (dx, dy) px."""
+    h, w = picture.shape[:2]
+    matrix = np.array([[scale, 0, dx - (scale - 1) / 2 * w], [0, scale, dy - (scale - 1) / 2 * h]], np.float32)
+    return cv2.warpAffine(picture, matrix, (w, h), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _truth(sample: Sample) -> np.ndarray:

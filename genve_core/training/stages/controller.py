@@ -21,7 +21,7 @@ from ...diffuser.backbone import MotionDiffuser
 from ...noise_schedule import NoiseSchedule
 from ..clip_store import ClipStore
 from .decoder import ROW, DecoderConfig, DecoderStage
-from .latents import TimeConfig, draw_times, encode_frames, latent_loss, noisy_state
+from .latents import TimeConfig, draw_times, encode_frames, latent_gain, latent_loss, noisy_state
 
 
 @dataclass(frozen=True)
@@ -65,34 +65,38 @@ class ControllerStage(DecoderStage):
         return {**sample, **draw_times(self.whole.times, shape, rng), "keep": keep,
                 "noise_n": torch.from_numpy(noise), "n": torch.tensor(n)}
 
-    def conditions(self, Z: Tensor, reference: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Section 3.3 in training: Z_n and the warped, masked Y_n, both (b, f, c, h, w)."""
+    def conditions(self, Z: Tensor, y: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Section 3.3 in training: Z_n and the warped, masked Y_n, both (b, f, c, h, w). y: (b, c, h, w)."""
         noise, n = batch["noise_n"], batch["n"]
         Z_n = augment(Z, n, noise[:, 1:], self.schedule)
-        y_n = augment(encode_frames(self.vae, reference), n, noise[:, 0], self.schedule)
+        y_n = augment(y, n, noise[:, 0], self.schedule)
         Y_n = torch.stack([warp_latent(*args) for args in zip(y_n, batch["to_key"], batch["valid"], strict=True)])
         keep = batch["keep"] * batch["use"].view(-1, 1, 1, 1, 1)
         return Z_n, apply_mask(Y_n, keep)[0]
 
-    def guided(self, batch: dict[str, Tensor], reference: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Loss in latents, the clean latents the guided diffuser predicts, the poor and the true ones."""
+    def latents(self, batch: dict[str, Tensor], reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The clean latents and Z, both (b, f, c, h, w), and y (b, c, h, w)."""
         clean, Z = encode_frames(self.vae, batch["hq"][:, 1:]), encode_frames(self.vae, batch["up"][:, 1:])
+        return clean, Z, encode_frames(self.vae, reference)
+
+    def guided(self, clean: Tensor, Z: Tensor, y: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss in latents, and the clean latents that the guided diffuser predicts."""
         with torch.no_grad():
-            Z_n, Y_n = self.conditions(Z, reference, batch)
+            Z_n, Y_n = self.conditions(Z, y, batch)
             Z_t = noisy_state(self.schedule, clean, Z, batch)
         guidance = self.controller(Z_t, batch["t"], self.controller.match(Z_n, Y_n), batch["n"])
         output = self.diffuser.to(Z_t.device)(Z_t, batch["t"], guidance)
-        loss, restored = latent_loss(self.schedule, Z_t, output, clean, batch["t"])
-        return loss, restored, Z, clean
+        return latent_loss(self.schedule, Z_t, output, clean, batch["t"])
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch = {**batch, "reference": self.references(self.decoder, batch), "own": torch.zeros_like(batch["own"])}
-        in_latents, Z_0, Z, clean = self.guided(batch, batch["reference"])
+        clean, Z, y = self.latents(batch, batch["reference"])
+        in_latents, Z_0 = self.guided(clean, Z, y, batch)
         restored = self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1))
         in_pixels = self.pixel_loss(restored, batch)
         with torch.no_grad():
             figures = {"latent": float(in_latents), "pixel": float(in_pixels),
-                       "latent_gain": float((Z - clean).square().mean() / (Z_0 - clean).square().mean()),
+                       "latent_gain": latent_gain(clean, Z, Z_0),
                        **self.figures(restored, batch)}
         return in_pixels + self.whole.latent_weight * in_latents, figures
 
@@ -102,5 +106,5 @@ class ControllerStage(DecoderStage):
         device = next(self.decoder.parameters()).device
         batch = {name: torch.stack([d[name] for d in drawn]).to(device) for name in drawn[0]}
         batch["reference"] = self.references(self.decoder, batch)
-        Z_0 = self.guided(batch, batch["reference"])[1]
+        Z_0 = self.guided(*self.latents(batch, batch["reference"]), batch)[1]
         return self.compared(self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1)), batch)

@@ -62,18 +62,21 @@ def latent_loss(schedule: NoiseSchedule, x_t: Tensor, output: Tensor, clean: Ten
     return loss, schedule.predict_clean(x_t, output.float(), t)
 
 
+@torch.no_grad()
+def latent_gain(clean: Tensor, poor: Tensor, restored: Tensor) -> float:
+    """How many times smaller the squared error of the restored latents is than that of the poor ones."""
+    return float((poor - clean).square().mean() / (restored - clean).square().mean())
+
+
 def diffusion_loss(
     diffuser: nn.Module, vae: MiniVAE, schedule: NoiseSchedule, batch: dict[str, Tensor]
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of a diffuser without guidance, for frames or videos alike.
 
-    batch: hq and up (b, [f,] 3, h, w), and what `draw_times` draws.
-    Logs how many times smaller the error of the restored latents is than that of the poor ones.
+    batch: hq and up (b, [f,] 3, h, w), and what `draw_times` draws. Logs the `latent_gain`.
     """
     clean, poor = encode_frames(vae, batch["hq"]), encode_frames(vae, batch["up"])
     x_t = noisy_state(schedule, clean, poor, batch)
     output = diffuser.to(x_t.device)(x_t, batch["t"])
     loss, restored = latent_loss(schedule, x_t, output, clean, batch["t"])
-    with torch.no_grad():
-        gain = (poor - clean).square().mean() / (restored - clean).square().mean()
-    return loss, {"latent_gain": float(gain)}
+    return loss, {"latent_gain": latent_gain(clean, poor, restored)}
