@@ -102,8 +102,8 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         pixels = F.pixel_unshuffle(torch.cat([inputs.up, DIFFERENCE_GAIN * inputs.detail], 1), 2)
         half = self.half_in(self.head(torch.cat([pixels, inputs.valid, *differences], 1)))
         quarter = self.quarter_in(self.to_quarter(half))
-        past = [x * gain.to(x) for x, gain in zip((half, quarter), self.skip_gains, strict=True)]
-        return Seen(inputs.up, inputs.detail, *past, self.to_eighth(quarter))
+        past_half, past_quarter = (x * gain.to(x) for x, gain in zip((half, quarter), self.skip_gains, strict=True))
+        return Seen(inputs.up, inputs.detail, past_half, past_quarter, self.to_eighth(quarter))
 
     def forward(self, latents: Tensor, inputs: DecoderInputs | Seen, n: int | Tensor = 0) -> Tensor:
         """Latents (b, c, h/8, w/8) and inputs of b frames, sides multiples of 8 -> frames (b, 3, h, w).
