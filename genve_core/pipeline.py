@@ -88,11 +88,12 @@ class Enhancer:
         """How many frames decoding looks to either side: the decoder, and the final fusion one more."""
         return cast(DetailDecoder, self.models.build("decoder")).reach + 1
 
-    def segments(self, frames: int) -> list[Segment]:
-        """The pieces in which a shot of `frames` frames is worked on."""
+    def segments(self, frames: int, own: range | None = None) -> list[Segment]:
+        """The pieces in which a shot of `frames` frames, or its frames `own`, is worked on."""
         # the colour statistics of "adain" are those of the whole shot
         length = frames if self.config.colour.method == "adain" else self.config.segment
-        return segments(frames, self.config.window, length=length, steps=self.steps, reach=self.reach)
+        return segments(frames, self.config.window, length=length, steps=self.steps, reach=self.reach,
+                        own=own)
 
     def references(self, shot: Frames, pictures: Mapping[int, Picture | None]) -> list[Reference]:
         """Section 3.2 for each key frame, or the user's image in its place; `notes` tells about those."""

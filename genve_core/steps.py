@@ -34,6 +34,7 @@ from .decoder.tiles import decode_in_tiles, tiles
 from .diffuser.sampler import sample
 from .diffuser.tiles import latent_tiles
 from .diffuser.windows import WindowConfig, frame_noise, fuse, window_weights, windows
+from .errors import InputError
 from .media.colour import ColourConfig, ColourMatch
 from .models import Models
 from .reference.image_diffuser import make_reference
@@ -180,6 +181,13 @@ def match(models: Models, Z_n: Tensor, Y_n: Tensor | None, n: int, *, strength: 
         Y_n = torch.zeros_like(Z_n) if Y_n is None or strength == 0 else Y_n.to(Z_n) * strength
         e = [cast(VideoController, controller).match(Z_n[:, part], Y_n[:, part]) for part in chunks(Z_n.shape[1], chunk)]
         return Guidance(torch.cat(e, dim=1), n, start, end)
+
+
+def check_window(models: Models, window: int, frames: int) -> None:
+    """Raise InputError if the motion modules do not know that many frames at once."""
+    longest = int(models.bundle["motion"].config["motion_max_seq_length"])  # type: ignore[index]
+    if min(window, frames) > longest:
+        raise InputError(f"window is {window} frames, this bundle's motion modules know {longest}; set it to {longest} or less")
 
 
 def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int], *, seed: int = 0,
