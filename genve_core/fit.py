@@ -20,8 +20,8 @@ from .video_codec import padded_size
 SHARE = 0.85  # of the free memory that is used: other programs want some, and the model errs
 FIXED = 2**28  # bytes: libraries' buffers, the writer, freed memory that the system does not get back
 
-# Bytes per pixel of output and frame, measured by benchmarks/memory.py (see its table); network activations in float32,
-# bf16 takes `BF16` of them.
+# Bytes per pixel of output and frame, for genve-mini. The networks' activations are in float32; bf16 takes about `BF16` of
+# them: a window of 16 frames of 1408x896 took 48 bytes (benchmarks/memory.py). The rest is counted from the tensors held.
 UP = 36  # of frames being up-sampled, copies included
 FLOW = 60  # of frames being matched
 KEY = 3  # of the flow to one key frame with its validity, held
