@@ -80,7 +80,7 @@ def test_when_memory_runs_out_parts_are_halved_in_turn(run, fail, caplog):
         return "done"
 
     with caplog.at_level(logging.WARNING):
-        result, notes = run.retrying_smaller(work, run.Sizes(chunk=4))
+        result, notes = run.retrying_smaller(work)
     assert result == "done"
     assert tried == [(16, 768, 2), (8, 768, 2), (8, 384, 2), (8, 384, 1), (4, 384, 1)]
     assert len(notes) == 4
