@@ -16,13 +16,14 @@ from diffusers.utils import logging as diffusers_logging
 
 from .bundle import DEFAULT_BUNDLE, find_bundle, load_bundle, read_dial
 from .cli_files import FORMATS, for_each, plan
-from .cli_progress import PeakMemory, Progress
+from .cli_fit import add_sizes, asked_sizes, choose_sizes
+from .cli_progress import PeakMemory, Progress, TimeLeft
 from .cluster import Cluster
 from .devices import pick_device
 from .dial import noise_level_for
 from .errors import InputError
-from .film import Film, FilmRun, Piece, assign, pieces, scan
-from .job import Finished, Job, fingerprint, finished_frames, remove_half_written
+from .film import Film, FilmRun, Piece, assign, pieces, retrying, scan
+from .job import Finished, Job, fingerprint, finished_frames, recorded_sizes, remove_half_written
 from .lock import only_run_on
 from .media import ColourConfig, VideoInfo, VideoReader, VideoWriter
 from .media.colour import Method
@@ -30,6 +31,7 @@ from .media.shots import ShotConfig
 from .models import Models
 from .piece_worker import Order
 from .pipeline import EnhanceConfig, Enhancer, Picture
+from .preview import Preview
 from .reference.key_frame import check_key_frame, parse_key_frame
 from .reference.user_image import SMALLEST, Fit, fit_reference
 from .spread import spread_frames
@@ -78,11 +80,13 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--steadiness", type=float, default=d.steadiness, metavar="S",
                    help="how much neighbouring frames are fused against flicker, 0 to 1 (default: %(default)g)")
     p.add_argument("--one-shot", action="store_true", help="look for no cuts: the whole video is one scene")
-    p.add_argument("--segment", type=int, default=d.segment, metavar="N",
-                   help="frames of a shot worked on together, about: less takes less memory (default: %(default)s)")
     p.add_argument("--lossless", action="store_true", help="FFV1 in .mkv")
     p.add_argument("--frames", type=int, metavar="N", help="enhance only the first N")
+    p.add_argument("--preview", action="store_true",
+                   help="let finished pieces be watched in a small file beside the output, like new.preview.mp4, while the "
+                        "rest is made; it is removed in the end")
     p.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    add_sizes(p)
     p.add_argument("--ray", nargs="?", const="auto", metavar="ADDRESS",
                    help="let the machines of a Ray cluster do the work: HOST:PORT, local, or by default auto, the cluster "
                         "that runs here, else one of this machine; see docs/cluster.md")
@@ -116,8 +120,9 @@ def enhance_one(args: argparse.Namespace) -> None:
         h, w = config.size
         for _, picture in given:
             progress.notes(fit_reference(picture, (h, w), fit=config.fit).notes)
-        with VideoWriter(args.output, video.info, width=w, height=h, overwrite=args.overwrite, lossless=args.lossless,
-                         audio_from=args.input) as out:
+        with (VideoWriter(args.output, video.info, width=w, height=h, overwrite=args.overwrite, lossless=args.lossless,
+                          audio_from=args.input) as out,
+              Preview(args.output, video.info, (h, w)) if args.preview else nullcontext() as preview):
             progress.notes(out.notes)
             enhancer = Enhancer(args.models(), replace(config, key_frame=None))
             film = scan(video, args.frames, None if args.one_shot else ShotConfig(), progress)
@@ -125,15 +130,16 @@ def enhance_one(args: argparse.Namespace) -> None:
             _check_frames(video.info.path, args.frames, len(film))
             film, pictures, notes = assign(film, given, config.size, config.key_frame)
             progress.notes([*video.notes, *notes])
-            work = pieces(enhancer, film)
-            job = _job(args, enhancer, given, work, video.info, progress)
+            work, job = _cut(args, enhancer, given, film, pictures, video.info, progress)
             remove_half_written(args.output, out.part)
             with closing(_frames(args, job, enhancer, video, film, pictures, work, progress)) as frames:
                 for rgb, alpha in frames:
+                    if preview is not None:
+                        preview.write(rgb, film.times[out.frames])
                     out.write(rgb, film.times[out.frames], alpha)
         job.remove()
         progress.close()
-        progress.notes([*enhancer.notes, *out.notes])
+        progress.notes([*enhancer.notes, *out.notes, *([preview.note] if preview and preview.note else [])])
     seconds = (time.perf_counter() - begin) / out.frames
     print(f"{args.output}: {out.frames} frames, {w}x{h} px, {_keys(film, pictures)}, "
           f"{seconds:.2f} s per frame, {memory.describe(enhancer.device)}")
@@ -148,30 +154,45 @@ def _frames(args: argparse.Namespace, job: Job, enhancer: Enhancer, video: Video
         order = Order(video.info.path.absolute(), find_bundle(args.bundle).absolute(), enhancer.config, args.cluster.device,
                       film.shots, work, files)
         return spread_frames(args.cluster, job, order, progress, progress.notes)
-    run = FilmRun(enhancer, video, film, pictures)
+    run = FilmRun(enhancer, video, film, pictures, retrying(enhancer, lambda note: progress.notes([note])))
+    left = TimeLeft([len(piece.segment.own) for piece in work])
 
     def make(index: int) -> Iterator[Finished]:
-        progress.piece(index, len(work))
+        progress.piece(index, len(work), left.at(index))
         return run.piece(work[index], progress)
 
     return finished_frames(job, make)
 
 
-def _job(args: argparse.Namespace, enhancer: Enhancer, given: Given, work: list[Piece], info: VideoInfo,
-         progress: Progress) -> Job:
-    """The job of this output, an earlier one's pieces included if they were made with the same."""
-    weights = find_bundle(args.bundle) / "bundle.json"  # it holds the hashes of all weights
-    settings = {"config": asdict(enhancer.config), "references": [frame for frame, _ in given], "one_shot": args.one_shot,
-                "frames": args.frames, "device": args.cluster.device if args.cluster else enhancer.device.type,
-                "work": [str(piece) for piece in work]}
-    made_with = fingerprint([args.input, weights, *(picture for _, picture in given)], settings)
+def _cut(args: argparse.Namespace, enhancer: Enhancer, given: Given, film: Film, pictures: Pictures, info: VideoInfo,
+         progress: Progress) -> tuple[list[Piece], Job]:
+    """The work, in pieces that fit the memory, and its job, with what an earlier run finished if it was made with the same."""
+    made_with = _made_with(args, enhancer, given, film)
+    earlier = recorded_sizes(args.output, made_with)
+    asked, fixed = asked_sizes(args)
+    if args.cluster is None:
+        sizes, why = choose_sizes(asked, fixed, earlier, enhancer, film, pictures, info)
+        progress.notes([why])
+    else:
+        sizes = earlier or asked  # this machine's memory says nothing about the workers'
+    enhancer.config = sizes.into(enhancer.config)
+    work = pieces(enhancer, film)
     lengths = [len(piece.segment.own) for piece in work]
-    job = Job(args.output, made_with, lengths, info, cast(tuple[int, int], enhancer.config.size))
+    job = Job(args.output, made_with, lengths, info, cast(tuple[int, int], enhancer.config.size), sizes)
     progress.notes(job.notes)
     if job.resumed:
         progress.notes([f"going on: {job.resumed} of {job.pieces} pieces are finished"])
     args.job = job.folder
-    return job
+    return work, job
+
+
+def _made_with(args: argparse.Namespace, enhancer: Enhancer, given: Given, film: Film) -> str:
+    """Of all that the output depends on; sizes that are fitted to the memory are not in it, see `recorded_sizes`."""
+    weights = find_bundle(args.bundle) / "bundle.json"  # it holds the hashes of all weights
+    settings = {"config": asdict(enhancer.config), "references": [frame for frame, _ in given], "one_shot": args.one_shot,
+                "frames": args.frames, "device": args.cluster.device if args.cluster else enhancer.device.type,
+                "shots": [str(shot) for shot in film.shots]}
+    return fingerprint([args.input, weights, *(picture for _, picture in given)], settings)
 
 
 def _keys(film: Film, pictures: Pictures) -> str:
@@ -186,13 +207,12 @@ def parse_config(args: argparse.Namespace) -> EnhanceConfig:
     """The configuration that the arguments ask for; `EnhanceConfig` checks the ranges."""
     if args.frames is not None and args.frames < 1:
         raise InputError(f"--frames must be 1 or more, got {args.frames}")
-    return EnhanceConfig(
+    return asked_sizes(args)[0].into(EnhanceConfig(
         scale=args.scale, size=None if args.size is None else parse_size(args.size),
         key_frame=parse_key_frame(args.key_frame), noise_level=args.noise_level,
         reference_strength=args.reference_strength, steps=args.steps, seed=args.seed, fit=args.fit,
         match_colour=args.match_colour, colour=ColourConfig(args.colour), steadiness=args.steadiness,
-        segment=args.segment,
-    )
+    ))
 
 
 def parse_size(text: str) -> tuple[int, int]:

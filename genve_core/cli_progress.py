@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -20,23 +20,25 @@ class Progress:
         self._draw = tqdm
         self._label = label
         self._bar: tqdm | None = None
-        self._stage = self._piece = ""
+        self._stage = self._piece = self._left = ""
         self._said: set[str] = set()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage != self._stage or self._bar is None:
             self.close()
             self._stage, self._done, self._begin = stage, 0, time.perf_counter()
-            self._bar = self._draw(total=total, desc=f"{self._label}{self._piece}{stage:8}", unit=" frames", leave=False,
+            what = f"{self._label}{self._piece}{stage:8}{self._left}"
+            self._bar = self._draw(total=total, desc=what, unit=" frames", leave=False,
                                    disable=None, dynamic_ncols=True, file=sys.stderr)
         self._bar.total = total
         self._bar.update(done - self._done)
         self._done, self._total = done, total
 
-    def piece(self, index: int, total: int) -> None:
-        """What follows is piece `index` of `total`."""
+    def piece(self, index: int, total: int, left: str = "") -> None:
+        """What follows is piece `index` of `total`. left: see `TimeLeft`."""
         self.close()
         self._piece = f"{index + 1}/{total} " if total > 1 else ""
+        self._left = f", {left}" if left else ""
 
     def close(self) -> None:
         """End the stage under way."""
@@ -45,7 +47,8 @@ class Progress:
         self._bar.close()
         if self._bar.disable and self._done == self._total:
             seconds = time.perf_counter() - self._begin
-            print(f"{self._label}{self._piece}{self._stage}: {self._total} frames in {seconds:.1f} s", file=sys.stderr)
+            what = f"{self._label}{self._piece}{self._stage}"
+            print(f"{what}: {self._total} frames in {seconds:.1f} s{self._left}", file=sys.stderr)
         self._bar = None
 
     def notes(self, notes: Iterable[str]) -> None:
@@ -60,6 +63,32 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class TimeLeft:
+    """How long the pieces still to be made will take, from those that this run has made."""
+
+    def __init__(self, lengths: Sequence[int]):
+        """lengths: frames of each piece."""
+        self._lengths = lengths
+        self._first: int | None = None  # the first piece made, and when that began
+        self._begin = 0.0
+
+    def at(self, piece: int) -> str:
+        """When a piece begins: like `about 12 min left`; nothing while there is nothing to go by."""
+        if self._first is None:
+            self._first, self._begin = piece, time.perf_counter()
+            return ""
+        made, left = sum(self._lengths[self._first : piece]), sum(self._lengths[piece:])
+        return f"about {duration((time.perf_counter() - self._begin) / made * left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Like `40 s`, `12 min` or `3 h 20 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class PeakMemory:

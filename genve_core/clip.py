@@ -19,7 +19,7 @@ GRID = 2.0**20  # up-sampled values are multiples of 1 / GRID
 class Clip:
     """Frames at their own size and the size they are wanted at. Raises InputError for frames that cannot be used.
 
-    A clip may be a part of its shot: then its frames are counted from `first`, and key frames that lie elsewhere in the
+    A clip may be a part of its shot: then its frames are counted from `first`, and key frames that may lie elsewhere in the
     shot are brought along.
     """
 
@@ -39,6 +39,10 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def part(self, rows: slice) -> Clip:
+        """Some of its frames as a clip of the same shot; of its key frames those that are `elsewhere` come along."""
+        return Clip(self.frames[rows], self.size, self.first + rows.indices(len(self))[0], self.elsewhere)
 
     def up(self, part: slice, device: torch.device) -> Tensor:
         """Up-sampled frames (k, 3, H, W), padded to whole latent blocks; made when needed, never kept.
@@ -66,6 +70,12 @@ class ClipFlow:
     to_key: dict[int, Tensor] = field(default_factory=dict)  # key frame -> flow of every frame to it
     valid: dict[int, Tensor] = field(default_factory=dict)  # key frame -> (f, 1, h/2, w/2), 1 where there is a source
     first: int = 0  # as the clip's: key frames are counted in the shot
+
+    def part(self, rows: slice) -> ClipFlow:
+        """Some of its frames' flow, in memory of its own."""
+        start = rows.indices(len(self.forward))[0]
+        return ClipFlow(self.forward[rows], self.backward[rows], {key: x[rows].clone() for key, x in self.to_key.items()},
+                        {key: x[rows].clone() for key, x in self.valid.items()}, self.first + start)
 
     def numbers(self, part: slice = slice(None)) -> range:
         """The frames' numbers in the shot."""

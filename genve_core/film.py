@@ -5,15 +5,16 @@ Nothing crosses a cut: windows, neighbours, references and the numbering of fram
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .clip import Reference
 from .errors import InputError
 from .footage import Footage, ShotFrames
 from .media.reader import VideoReader
@@ -22,6 +23,7 @@ from .pipeline import Enhancer, Picture
 from .reference.key_frame import KeyFrameScorer
 from .reference.user_image import fit_reference
 from .segments import Segment
+from .sizes import Retrying, Sizes, free_cache
 from .steps import OnProgress, silent
 from .video_codec import upsample
 
@@ -79,7 +81,7 @@ def glance(picture: Tensor) -> Tensor:
     return flat / flat.norm().clamp(min=1e-6)
 
 
-def assign(film: Film, given: Sequence[tuple[int | None, Path]], size: tuple[int, int],
+def assign(film: Film, given: Sequence[tuple[int | None, Picture]], size: tuple[int, int],
            key_frame: int | None = None) -> tuple[Film, list[dict[int, Picture | None]], list[str]]:
     """Decide which frame each picture depicts.
 
@@ -98,19 +100,25 @@ def assign(film: Film, given: Sequence[tuple[int | None, Path]], size: tuple[int
         elif frame is None:
             likeness = film.glances.float() @ glance(fit_reference(picture, size).image)
             frame = int(likeness.argmax())
-            notes.append(f"{picture} is taken for frame {frame}"
+            notes.append(f"{_named(picture)} is taken for frame {frame}"
                          + ("" if likeness[frame] >= ALIKE else ", but is like no frame of this video; is it of another?"))
         if not 0 <= frame < len(film):
-            raise InputError(f"the reference {picture} is of frame {frame}, but the video has frames 0 to {len(film) - 1}")
+            raise InputError(f"the reference, {_named(picture)}, is of frame {frame}, but the video has frames 0 to "
+                             f"{len(film) - 1}")
         index = film.shot_of(frame)
         number = frame - shots[index].start
         if number in pictures[index]:
-            raise InputError(f"{pictures[index][number]} and {picture} both show frame {frame}; give one a frame")
+            raise InputError(f"{_named(pictures[index][number])} and {_named(picture)} both show frame {frame}; "
+                             f"give one a frame")
         pictures[index][number] = picture
     for shot, own in zip(shots, pictures, strict=True):
         if not own:
             own[shot.key - shot.start] = None
     return film, pictures, notes
+
+
+def _named(picture: Picture | None) -> str:
+    return "the picture given" if isinstance(picture, Tensor) else str(picture)
 
 
 def pieces(enhancer: Enhancer, film: Film) -> list[Piece]:
@@ -121,9 +129,11 @@ def pieces(enhancer: Enhancer, film: Film) -> list[Piece]:
 class FilmRun:
     """A film under way: pieces in order, each shot's references made once."""
 
-    def __init__(self, enhancer: Enhancer, video: VideoReader, film: Film, pictures: Sequence[Mapping[int, Picture | None]]):
-        """pictures: of each shot, from `assign`."""
+    def __init__(self, enhancer: Enhancer, video: VideoReader, film: Film, pictures: Sequence[Mapping[int, Picture | None]],
+                 retry: Retrying | None = None):
+        """pictures: of each shot, from `assign`.   retry: from `retrying`; None = memory that runs out is an error."""
         self._enhancer, self._film, self._pictures = enhancer, film, pictures
+        self._retry = retry or Retrying(Sizes.of(enhancer.config), ())
         keys = [shot.start + number for shot, own in zip(film.shots, pictures, strict=True) for number in own]
         self._footage = Footage(video, keys)
         self._shot = -1
@@ -132,12 +142,28 @@ class FilmRun:
         """Finished frames (3, H, W) in [-1, 1] of one piece, with the input's own alpha (H, W) in [0, 1]."""
         if piece.shot != self._shot:
             self._frames = ShotFrames(self._footage, self._film.shots[piece.shot])
-            self._references = self._enhancer.references(self._frames, self._pictures[piece.shot])
+            self._references = self._retry.call(partial(self._make_references, self._pictures[piece.shot]))
             self._shot = piece.shot
-        own, alpha = piece.segment.own, []
-        for i, frame in enumerate(self._enhancer.run_segment(self._frames, piece.segment, self._references, report)):
-            alpha = alpha or self._frames.alpha(own)
-            yield frame[0], enlarged(alpha[i], (frame.shape[-2], frame.shape[-1]))
+        yield from self._retry.items(partial(self._frames_of, piece.segment, report))
+
+    def _make_references(self, pictures: Mapping[int, Picture | None], sizes: Sizes) -> list[Reference]:
+        self._enhancer.config = sizes.into(self._enhancer.config)
+        return self._enhancer.references(self._frames, pictures)
+
+    def _frames_of(self, segment: Segment, report: OnProgress, sizes: Sizes) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The segment's frames; in smaller segments, if memory ran out since it was cut."""
+        self._enhancer.config = sizes.into(self._enhancer.config)
+        for part in self._enhancer.segments(len(self._frames), segment.own):
+            alpha: list[Tensor | None] = []
+            for i, frame in enumerate(self._enhancer.run_segment(self._frames, part, self._references, report)):
+                alpha = alpha or self._frames.alpha(part.own)
+                yield frame[0], enlarged(alpha[i], (frame.shape[-2], frame.shape[-1]))
+
+
+def retrying(enhancer: Enhancer, tell: Callable[[str], None]) -> Retrying:
+    """For `FilmRun`: smaller sizes when memory runs out; windows, which change the picture, last. tell: hears a sentence."""
+    return Retrying(Sizes.of(enhancer.config), ("chunk", "tile", "segment"), ("window",),
+                    free=partial(free_cache, enhancer.device), tell=tell)
 
 
 def enlarged(alpha: Tensor | None, size: tuple[int, int]) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -40,6 +41,14 @@ class Footage:
                 self._held.append(frame)
         return [frame for frame in self._held if frame.index < stop]
 
+    def stacked(self, first: int, stop: int) -> Tensor:
+        """The same as one tensor (stop - first, 3, h, w), which takes the place of the frames held: they lie in memory once."""
+        frames = self.hold(first, stop)
+        rgb = torch.stack([frame.rgb for frame in frames])
+        for i, frame in enumerate(frames):
+            self._held[i] = replace(frame, rgb=rgb[i])
+        return rgb
+
     def held(self, first: int, stop: int) -> list[Frame]:
         """Those of the frames that are in memory."""
         return [frame for frame in self._held if first <= frame.index < stop]
@@ -73,7 +82,7 @@ class ShotFrames:
 
     def read(self, span: range) -> Tensor:
         at = self._shot.start
-        return torch.stack([frame.rgb for frame in self._footage.hold(at + span.start, at + span.stop)])
+        return self._footage.stacked(at + span.start, at + span.stop)
 
     def alpha(self, span: range) -> list[Tensor | None]:
         """Transparency (h, w) in [0, 1] of frames that were just read; None where the video has none."""

@@ -23,6 +23,7 @@ from . import __version__
 from .bundle import sha256
 from .errors import InputError
 from .media import VideoInfo, VideoReader, VideoWriter
+from .sizes import Sizes
 
 SUFFIX = ".genve-job"
 _FINISHED = re.compile(r"\d{5}-[0-9a-f]{16}\.mkv")
@@ -79,8 +80,10 @@ class Job:
     `resumed` says how many were found finished; `notes` which were damaged, or why none of those found could be used.
     """
 
-    def __init__(self, output: str | Path, made_with: str, lengths: Sequence[int], info: VideoInfo, size: tuple[int, int]):
+    def __init__(self, output: str | Path, made_with: str, lengths: Sequence[int], info: VideoInfo, size: tuple[int, int],
+                 sizes: Sizes = Sizes()):
         """made_with: from `fingerprint`.   lengths: frames of each piece.   info: of the input.   size: (h, w) of the output.
+        sizes: with which the work was cut into pieces; see `recorded_sizes`.
 
         Makes or reopens the folder.
         """
@@ -88,7 +91,7 @@ class Job:
         self.like, self.size = info, size
         self.notes: list[str] = []
         about = {"version": __version__, "made_with": made_with, "input": str(info.path), "output": str(output),
-                 "pieces": self.pieces}
+                 "pieces": self.pieces, "sizes": sizes.stored()}
         if self.folder.is_dir():
             found = _read(self.folder)
             if found is None or found.get("made_with") != made_with or found.get("pieces") != self.pieces:
@@ -186,6 +189,13 @@ def find_jobs(folder: Path) -> list[FoundJob]:
         found.append(FoundJob(place, output, str(about.get("input", "unknown")), len(files),
                               pieces if isinstance(pieces, int) else 0, sum(file.stat().st_size for file in files)))
     return found
+
+
+def recorded_sizes(output: str | Path, made_with: str) -> Sizes | None:
+    """The sizes of the job that a run with this fingerprint can go on with. They were fitted to the memory that was free
+    then, so they are not in the fingerprint; only with them are its pieces cut, and computed, as those that are finished."""
+    about = _read(job_folder(output)) or {}
+    return Sizes.restored(about.get("sizes")) if about.get("made_with") == made_with else None
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ import torch
 from . import __version__
 from .bundle import load_bundle, sha256
 from .errors import InputError
-from .film import Film, FilmRun, Piece
+from .film import Film, FilmRun, Piece, retrying
 from .job import store_piece
 from .lock import only_run_on
 from .media import VideoReader
@@ -123,13 +123,14 @@ class PieceWorker:
         self._order, self._video = order, VideoReader(at[order.input])
         self._enhancer = Enhancer(self._models[2], order.config)
         film = Film([], list(order.shots), torch.empty(0))
-        self._run = FilmRun(self._enhancer, self._video, film, pictures)
+        self._retrying = retrying(self._enhancer, lambda note: None)  # it is told with the piece
+        self._run = FilmRun(self._enhancer, self._video, film, pictures, self._retrying)
 
     def make(self, piece: int) -> Iterator[tuple[str, Sequence[str]] | bytes]:
         """A finished piece: first (its file's name, notes), then the file's bytes."""
         size = cast(tuple[int, int], self._order.config.size)
         file = store_piece(self._folder, piece, self._run.piece(self._order.pieces[piece]), self._video.info, size)
-        yield file.name, self._enhancer.notes
+        yield file.name, (*self._enhancer.notes, *self._retrying.notes)
         for _, data in Sent(file, {"": ""}).chunks():
             yield data
         file.unlink()

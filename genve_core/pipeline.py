@@ -32,11 +32,12 @@ from .settings import EnhanceConfig
 from .steps import (
     OnProgress,
     augment,
+    between_flow,
     decode_clip,
     diffuse,
     encode_clip,
-    find_flow,
     given_reference,
+    key_flow,
     match,
     own_reference,
     silent,
@@ -82,12 +83,17 @@ class Enhancer:
         for segment in self.segments(len(shot)):
             yield from self.run_segment(shot, segment, references, on_progress)
 
-    def segments(self, frames: int) -> list[Segment]:
-        """The pieces in which a shot of `frames` frames is worked on."""
-        reach = cast(DetailDecoder, self.models.build("decoder")).reach + 1  # and the final fusion's neighbour
+    @property
+    def reach(self) -> int:
+        """How many frames decoding looks to either side: the decoder, and the final fusion one more."""
+        return cast(DetailDecoder, self.models.build("decoder")).reach + 1
+
+    def segments(self, frames: int, own: range | None = None) -> list[Segment]:
+        """The pieces in which a shot of `frames` frames, or its frames `own`, is worked on."""
         # the colour statistics of "adain" are those of the whole shot
         length = frames if self.config.colour.method == "adain" else self.config.segment
-        return segments(frames, self.config.window, length=length, steps=self.steps, reach=reach)
+        return segments(frames, self.config.window, length=length, steps=self.steps, reach=self.reach,
+                        own=own)
 
     def references(self, shot: Frames, pictures: Mapping[int, Picture | None]) -> list[Reference]:
         """Section 3.2 for each key frame, or the user's image in its place; `notes` tells about those."""
@@ -103,7 +109,7 @@ class Enhancer:
                 picture = pictures[key]
                 if picture is None:
                     Z = encode_clip(self.models, clip, tiling=config.tiling)
-                    made.append(own_reference(self.models, clip, Z, key, seed=config.seed))
+                    made.append(own_reference(self.models, clip, Z, key, seed=config.seed, tiling=config.tiling))
                 else:
                     made.append(given_reference(self.models, clip, picture, key, fit=config.fit,
                                                 match_colour=config.match_colour, tiling=config.tiling))
@@ -115,18 +121,23 @@ class Enhancer:
         """Enhance one segment of a shot; yields its own frames as `run` does. references: of the whole shot."""
         config, report, seen = self.config, on_progress or silent, segment.seen
         frames, keys = shot.read(seen), [reference.key for reference in references]
-        elsewhere = {key: shot.read_one(key) for key in keys if key not in seen}
-        clip = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), seen.start, elsewhere)
+        clip = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), seen.start,
+                    {key: shot.read_one(key) for key in keys})
         with self._timed("encode"):
             Z = encode_clip(self.models, clip, tiling=config.tiling, chunk=config.chunk, report=report)
         with self._timed("flow"):
-            flow = find_flow(self.models, clip, keys, config.flow, chunk=config.chunk, report=report)
+            flow = key_flow(self.models, clip, keys, config.flow, chunk=config.chunk, report=report)
         with self._timed("diffuse"):
             Z_0 = self._diffuse(Z, references, flow, report)
-        own = range(segment.own.start - seen.start, segment.own.stop - seen.start)
+        # the rest was needed for the latents only; dropped, it makes room
+        needed = slice(max(seen.start, segment.own.start - self.reach) - seen.start, segment.own.stop + self.reach - seen.start)
+        clip, flow, Z_0, Z = clip.part(needed), flow.part(needed), Z_0[:, needed].clone(), None
+        with self._timed("flow"):
+            flow = between_flow(self.models, clip, flow, config.flow, chunk=config.chunk)
+        own = range(segment.own.start - clip.first, segment.own.stop - clip.first)
         finished = decode_clip(self.models, clip, Z_0, flow, references, n=self.n, strength=config.reference_strength,
                                colour=config.colour, steadiness=config.steadiness, flow_config=config.flow,
-                               frames=own, chunk=config.chunk, report=report)
+                               frames=own, chunk=config.chunk, tiling=config.tiling, report=report)
         for _ in own:
             with self._timed("decode"):
                 frame = next(finished)
@@ -165,8 +176,9 @@ class Enhancer:
         config = self.config
         Z_n, noised = augment(self.models, Z, references, self.n, seed=config.seed, first_frame=flow.first)
         Y_n = carry(noised, flow)[0] if noised else None
-        guidance = match(self.models, Z_n, Y_n, self.n, strength=config.reference_strength)
-        return diffuse(self.models, Z, guidance, self.times, seed=config.seed, window=config.window,
+        guidance = match(self.models, Z_n, Y_n, self.n, strength=config.reference_strength, chunk=config.chunk)
+        del Z_n, Y_n, noised
+        return diffuse(self.models, Z, guidance, self.times, seed=config.seed, window=config.window, tiling=config.tiling,
                        first_frame=flow.first, report=report)
 
 

@@ -53,28 +53,26 @@ class Segment:
     seen: range  # worked on for it; begins and ends with a window
 
 
-def segments(frames: int, window: WindowConfig, *, length: int, steps: int, reach: int) -> list[Segment]:
-    """Cut a shot of `frames` frames into segments that own about `length` frames.
+def segments(frames: int, window: WindowConfig, *, length: int, steps: int, reach: int,
+             own: range | None = None) -> list[Segment]:
+    """Cut a shot of `frames` frames, or its frames `own`, into segments that own about `length` frames.
 
     steps: of sampling; each fuses the windows anew, and so looks one window further.   reach: frames that decoding looks
-    to either side. A shot that is not much longer than `length` is one segment.
+    to either side. What is not much longer than `length` is one segment.
     """
-    spans = windows(frames, window)
-    groups = _groups(spans, length)
-    if len(groups) == 1:
-        return [Segment(range(frames), range(frames))]
-    starts = [spans[first].start for first in groups] + [frames]
+    spans, own = windows(frames, window), range(frames) if own is None else own
+    starts = [*_starts(own, spans, length), own.stop]
     return [Segment(range(a, b), _seen(range(max(0, a - reach), min(frames, b + reach)), spans, steps))
             for a, b in zip(starts, starts[1:])]
 
 
-def _groups(spans: Sequence[range], length: int) -> list[int]:
-    """Index of the first window of each segment. The last segment may be half as long again as the others."""
-    first = [0]
-    for i, span in enumerate(spans):
-        if span.start - spans[first[-1]].start >= length and spans[-1].stop - span.start >= length / 2:
-            first.append(i)
-    return first
+def _starts(own: range, spans: Sequence[range], length: int) -> list[int]:
+    """First frame of each segment: a window begins there. The last segment may be half as long again as the others."""
+    starts = [own.start]
+    for span in spans:
+        if span.start - starts[-1] >= length and own.stop - span.start >= length / 2:
+            starts.append(span.start)
+    return starts
 
 
 def _seen(needed: range, spans: Sequence[range], steps: int) -> range:

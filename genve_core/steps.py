@@ -15,16 +15,26 @@ import torch
 from torch import Tensor
 
 from .clip import MULTIPLE, Clip, ClipFlow, Guidance, Reference
-from .conditioning.flow import FlowConfig, flow_estimator, key_frame_flow, neighbour_flow, reduce_frames
+from .conditioning.flow import (
+    FlowConfig,
+    FlowEstimator,
+    flow_estimator,
+    key_frame_flow,
+    neighbour_flow,
+    reduce_frames,
+)
 from .conditioning.noise import augment_conditions
 from .conditioning.temporal import shares
 from .controller import VideoController
-from .decoder.detail_decoder import DecoderInputs, DetailDecoder, Seen
+from .decoder.detail_decoder import DecoderInputs, DetailDecoder
 from .decoder.inputs import decoder_inputs
 from .decoder.memory import DecoderMemory
 from .decoder.steady import steadied
+from .decoder.tiles import decode_in_tiles, tiles
 from .diffuser.sampler import sample
+from .diffuser.tiles import latent_tiles
 from .diffuser.windows import WindowConfig, frame_noise, fuse, window_weights, windows
+from .errors import InputError
 from .media.colour import ColourConfig, ColourMatch
 from .models import Models
 from .reference.image_diffuser import make_reference
@@ -62,35 +72,55 @@ def encode_clip(models: Models, clip: Clip, *, tiling: TilingConfig = TilingConf
 def find_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig = FlowConfig(), *, chunk: int = CHUNK,
               report: OnProgress = silent) -> ClipFlow:
     """Flow between neighbours and from every frame to each key frame (section 3.3), on whole up-sampled frames."""
-    forward, backward = [], []
+    flow = key_flow(models, clip, keys, config, chunk=chunk, report=report)
+    return between_flow(models, clip, flow, config, chunk=chunk)
+
+
+def key_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig = FlowConfig(), *, chunk: int = CHUNK,
+             report: OnProgress = silent) -> ClipFlow:
+    """The part of `find_flow` that leads to key frames. That between neighbours is zero, and takes no memory."""
     to_key: dict[int, list[Tensor]] = {key: [] for key in keys}
     valid: dict[int, list[Tensor]] = {key: [] for key in keys}
     with models.computing():
-        module = models.ready("flow")[0] if config.estimator != "dis" and "flow" in models.bundle.components else None
-        estimate = flow_estimator(config, module)
+        estimate = _flow_estimator(models, config)
         key_frames = {key: reduce_frames(clip.up_at(key, models.device), config)[0] for key in keys}
+        for part in chunks(len(clip), chunk) if keys else ():
+            reduced = reduce_frames(clip.up(part, models.device), config)
+            for key, frame in key_frames.items():
+                at = key - clip.first
+                skip = [at - part.start] if part.start <= at < part.stop else []
+                found = key_frame_flow(reduced, frame, config, estimate, skip)
+                to_key[key].append(found[0])
+                valid[key].append(found[1])
+            report("flow", part.stop, len(clip))
+        still = torch.zeros(1, 2, 1, 1, device=models.device).expand(len(clip), -1, -1, -1)
+        return ClipFlow(still, still, {key: torch.cat(parts) for key, parts in to_key.items()},
+                        {key: torch.cat(parts) for key, parts in valid.items()}, clip.first)
+
+
+def between_flow(models: Models, clip: Clip, flow: ClipFlow, config: FlowConfig = FlowConfig(), *,
+                 chunk: int = CHUNK) -> ClipFlow:
+    """`flow` of the same clip, with the flow between neighbours."""
+    forward, backward = [], []
+    with models.computing():
+        estimate = _flow_estimator(models, config)
         for part in chunks(len(clip), chunk):
             # one more frame: the flow across the border of two chunks belongs to both
             reduced = reduce_frames(clip.up(slice(part.start, part.stop + 1), models.device), config)
             ahead, back = neighbour_flow(reduced, estimate)
-            count = part.stop - part.start
-            forward.append(ahead[:count])
+            forward.append(ahead[: part.stop - part.start])
             backward.append(back if part.start == 0 else back[1:])
-            for key, frame in key_frames.items():
-                at = key - clip.first
-                skip = [at - part.start] if part.start <= at < part.stop else []
-                found = key_frame_flow(reduced[:count], frame, config, estimate, skip)
-                to_key[key].append(found[0])
-                valid[key].append(found[1])
-            report("flow", part.stop, len(clip))
-        return ClipFlow(torch.cat(forward), torch.cat(backward)[: len(clip)],
-                        {key: torch.cat(parts) for key, parts in to_key.items()},
-                        {key: torch.cat(parts) for key, parts in valid.items()}, clip.first)
+        return replace(flow, forward=torch.cat(forward), backward=torch.cat(backward)[: len(clip)])
+
+
+def _flow_estimator(models: Models, config: FlowConfig) -> FlowEstimator:
+    module = models.ready("flow")[0] if config.estimator != "dis" and "flow" in models.bundle.components else None
+    return flow_estimator(config, module)
 
 
 def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int = 0, start: int | None = None,
                   steps: int | None = None, gamma_max: float = 0.5, noise: AlignmentNoise = "same",
-                  report: OnProgress = silent) -> Reference:
+                  tiling: TilingConfig = TilingConfig(), report: OnProgress = silent) -> Reference:
     """Section 3.2: the key frame through the image diffuser, pulled back to itself by Eq. 3.
 
     start: T0, and steps: None takes the bundle's.   gamma_max, noise: see `semantic_alignment.align`.
@@ -99,15 +129,15 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
     steps = steps or defaults.image_steps
     with models.computing():
         up = clip.up_at(key, models.device)
-        image_diffuser, decoder = models.ready("image", "decoder", work=_work("decoder", 1, up.shape))
+        image_diffuser, decoder = models.ready("image", "decoder", work=_work("decoder", 1, up.shape, tiling.decode))
         y = make_reference(image_diffuser, Z[:, key - clip.first].to(models.device), models.schedule,
                            start=defaults.image_start if start is None else start,
                            steps=steps, gamma_max=gamma_max, noise=noise, seed=seed,
                            on_step=lambda i, _: report("reference", i + 1, steps))
         still = up.new_zeros(1, 1, 2, 2, 2)
-        reach = cast(DetailDecoder, decoder).reach
-        image = decoder(y, decoder_inputs(up.unsqueeze(0), still, still, reach=reach), defaults.noise_level)
-        image = image.float().clamp(-1, 1)
+        decoder = cast(DetailDecoder, decoder)
+        inputs = decoder_inputs(up.unsqueeze(0), still, still, reach=decoder.reach)
+        image = decode_in_tiles(decoder, y, inputs, defaults.noise_level, tiling.decode**2).clamp(-1, 1)
         return Reference(key, image[0], y[0].float(), torch.ones_like(image[0, :1]))
 
 
@@ -140,7 +170,7 @@ def augment(models: Models, Z: Tensor, references: Sequence[Reference], n: int, 
 
 
 def match(models: Models, Z_n: Tensor, Y_n: Tensor | None, n: int, *, strength: float = 1.0, start: float = 0.0,
-          end: float = 1.0, chunk: int = 16) -> Guidance:
+          end: float = 1.0, chunk: int = CHUNK) -> Guidance:
     """Local-aware cross-attention (section 3.4): what the reference says about each frame, once for all steps.
 
     Y_n: None or strength 0 is no reference at all.   start, end: shares of the steps in which the controller acts.
@@ -153,29 +183,46 @@ def match(models: Models, Z_n: Tensor, Y_n: Tensor | None, n: int, *, strength: 
         return Guidance(torch.cat(e, dim=1), n, start, end)
 
 
+def check_window(models: Models, window: int, frames: int) -> None:
+    """Raise InputError if the motion modules do not know that many frames at once."""
+    longest = int(models.bundle["motion"].config["motion_max_seq_length"])  # type: ignore[index]
+    if min(window, frames) > longest:
+        raise InputError(f"window is {window} frames, this bundle's motion modules know {longest}; set it to {longest} or less")
+
+
 def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int], *, seed: int = 0,
-            window: WindowConfig = WindowConfig(), first_frame: int = 0, report: OnProgress = silent) -> Tensor:
-    """Section 3.4: Z_T1 -> Z_0 under guidance, (1, f, c, H/8, W/8) float32. Windows are fused in every step.
+            window: WindowConfig = WindowConfig(), tiling: TilingConfig = TilingConfig(), first_frame: int = 0,
+            report: OnProgress = silent) -> Tensor:
+    """Section 3.4: Z_T1 -> Z_0 under guidance, (1, f, c, H/8, W/8) float32. Windows are fused in every step, and so are
+    the tiles of large frames (`TilingConfig.diffuse`).
 
     times: when the network is asked, the first is T1; see `sampler.timesteps`.
     first_frame: number in its shot of Z's first frame: noise belongs to the frames of the shot.
     """
     total, steps = Z.shape[1], len(times)
     spans = windows(total, window)
-    weights = window_weights(spans)
+    weights, grid = window_weights(spans), latent_tiles((Z.shape[-2], Z.shape[-1]), tiling)
+    coarse = round(Z.shape[-1] / guidance.e.shape[-1])
     done = 0
     with models.computing():
         Z = Z.to(models.device)
-        controller, diffuser = models.ready("controller", "video", work=64 * Z[:, : len(spans[0])].numel() * 4)
+        work = BYTES_PER_PIXEL["diffuser"] * len(spans[0]) * grid[0].weight.numel() * 64
+        controller, diffuser = models.ready("controller", "video", work=work)
+
+        def estimate(z_t: Tensor, t: int, e: Tensor | None) -> Tensor:
+            residuals = None if e is None else controller(z_t, t, e, guidance.n)
+            return diffuser(z_t, t, residuals).float()
 
         def model(Z_t: Tensor, t: int) -> Tensor:
             nonlocal done
             parts = []
             active = guidance.acts(list(times).index(t), steps)
             for span in spans:
-                part = Z_t[:, span.start : span.stop]
-                residuals = controller(part, t, guidance.e[:, span.start : span.stop], guidance.n) if active else None
-                parts.append(diffuser(part, t, residuals).float())
+                part, e = (x[:, span.start : span.stop] for x in (Z_t, guidance.e))
+                parts.append(torch.zeros_like(part, dtype=torch.float32))
+                for tile in grid:
+                    found = estimate(tile.of(part), t, tile.of(e, coarse) if active else None)
+                    tile.of(parts[-1]).add_(found * tile.weight.to(found))
                 done += len(span)
                 report("diffuse", done, steps * sum(map(len, spans)))
             # at one t the clean estimate is linear in the output: fusing outputs is fusing estimates
@@ -188,7 +235,8 @@ def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int],
 def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference] = (), *,
                 n: int, strength: float = 1.0, colour: ColourConfig = ColourConfig(), steadiness: float = 1.0,
                 flow_config: FlowConfig = FlowConfig(), frames: range | None = None, chunk: int = CHUNK,
-                memory: DecoderMemory | None = None, report: OnProgress = silent) -> Iterator[Tensor]:
+                tiling: TilingConfig = TilingConfig(), memory: DecoderMemory | None = None,
+                report: OnProgress = silent) -> Iterator[Tensor]:
     """Finished frames, one by one: (3, h, w) in [-1, 1] at the clip's size, on the CPU, with the input's colours.
 
     n: noise level of the conditions: how much detail is wanted.
@@ -207,7 +255,7 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))], [strength, chunk])
 
     def decode(part: slice) -> tuple[Tensor, Tensor]:
-        return _decode_part(models, clip, Z_0, flow, used, n, strength, part, memory)
+        return _decode_part(models, clip, Z_0, flow, used, n, strength, part, tiling, memory)
 
     decoded = _coloured(decode, ColourMatch(colour), span, chunk, report)
     rows = slice(span.start, span.stop)
@@ -232,20 +280,25 @@ def _coloured(decode: Callable[[slice], tuple[Tensor, Tensor]], match: ColourMat
         yield from frames
 
 
-def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference],
-                 n: int, strength: float, part: slice, memory: DecoderMemory) -> tuple[Tensor, Tensor]:
-    work = _work("decoder", part.stop - part.start, padded_size(clip.size, MULTIPLE))
+def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], n: int,
+                 strength: float, part: slice, tiling: TilingConfig, memory: DecoderMemory) -> tuple[Tensor, Tensor]:
+    size, most = padded_size(clip.size, MULTIPLE), tiling.decode**2
+    work = _work("decoder", part.stop - part.start, size, tiling.decode)
     decoder = cast(DetailDecoder, models.ready("decoder", work=work)[0])
+    latents = Z_0[0, part].to(models.device)
 
-    def look() -> Seen:
+    def inputs() -> DecoderInputs:
         reach = decoder.reach
         around = slice(max(0, part.start - reach), min(len(clip), part.stop + reach))
         mine = slice(part.start - around.start, part.stop - around.start)
         up = clip.up(around, models.device)
-        return decoder.look(_inputs(models, clip, up, flow, references, strength, around, mine, reach))
+        return _inputs(models, clip, up, flow, references, strength, around, mine, reach)
 
-    seen = memory.recall(part, look)
-    return decoder(Z_0[0, part].to(models.device), seen, n).float(), seen.up
+    if len(tiles(size, most)) > 1:  # frames of this size would soon fill the decoder's memory
+        given = inputs()
+        return decode_in_tiles(decoder, latents, given, n, most), given.up
+    seen = memory.recall(part, lambda: decoder.look(inputs()))
+    return decoder(latents, seen, n).float(), seen.up
 
 
 def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
@@ -267,10 +320,12 @@ def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: 
 
 
 # Peak of genve-mini's live tensors in a call, float32, by torch's memory profiler on a CPU: 160 (VAE) and 316 (decoder,
-# with its inputs) at 352x224 and 704x448, one and four frames. Rounded up.
-BYTES_PER_PIXEL = {"vae": 165, "decoder": 320}
+# with its inputs) at 352x224 and 704x448, one and four frames. Rounded up. The diffuser with its controller: see
+# benchmarks/memory.py.
+BYTES_PER_PIXEL = {"vae": 165, "decoder": 320, "diffuser": 80}
 
 
-def _work(network: str, frames: int, size: Sequence[int]) -> int:
-    """Bytes that a network's activations take for `frames` frames of `size` (..., H, W)."""
-    return BYTES_PER_PIXEL[network] * frames * size[-2] * size[-1]
+def _work(network: str, frames: int, size: Sequence[int], tile: int | None = None) -> int:
+    """Bytes that a network's activations take for `frames` frames of `size` (..., H, W), or for one tile px a side of it."""
+    pixels = size[-2] * size[-1]
+    return BYTES_PER_PIXEL[network] * (tile**2 if tile is not None and pixels > tile**2 else frames * pixels)

@@ -17,6 +17,8 @@ from torch import Tensor
 from .diffuser.windows import WindowConfig, windows
 from .errors import InputError
 
+SMALLEST_TILE = 512  # px: below, the decoder would see more of a tile's surround than of the tile
+
 
 class FrameVAE(Protocol):
     """A 2D VAE, as this module needs it."""
@@ -31,17 +33,25 @@ class FrameVAE(Protocol):
 
 @dataclass(frozen=True)
 class TilingConfig:
-    """How much of a video goes through the VAE at once."""
+    """How much of a video goes through the networks at once.
 
-    frames: int = 4  # frames per call
-    tile: int = 768  # px, side of a tile; smaller frames go whole
+    The result depends on `diffuse` where a frame is larger, and on nothing else here beyond rounding.
+    """
+
+    frames: int = 4  # frames per call of the VAE
+    tile: int = 768  # px, side of the VAE's tiles; smaller frames go whole
     overlap: int = 128  # px shared by neighbours: 3/8 thrown away on each side, the rest cross-faded
+    decode: int = 2048  # px: the detail decoder sees no more than a square of this side; larger frames are decoded in parts
+    diffuse: int = 1024  # px, side of the tiles in which the latents of larger frames are denoised, cross-faded as above
 
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise InputError(f"frames per call must be at least 1, got {self.frames}")
         if not 0 <= self.overlap < self.tile:
             raise InputError(f"need 0 <= overlap < tile, got {self.overlap} and {self.tile}")
+        if min(self.decode, self.diffuse) < SMALLEST_TILE:
+            raise InputError(f"tiles of the decoder and the diffuser must be {SMALLEST_TILE} px or more, got {self.decode} and "
+                             f"{self.diffuse}")
 
 
 def upsample(video: Tensor, size: tuple[int, int], *, clamp: bool = True) -> Tensor:

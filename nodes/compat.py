@@ -26,7 +26,9 @@ def is_oom(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on the accelerator or on the CPU."""
     import comfy.model_management as management
 
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "not enough memory" in str(error):
+    from ..genve_core.sizes import is_oom as is_oom_in_core
+
+    if is_oom_in_core(error):
         return True
     if not hasattr(management, "raise_non_oom"):
         return isinstance(error, management.OOM_EXCEPTION)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from ..genve_core.errors import InputError
 from ..genve_core.video_codec import padded_size, upsample
 from .run import to_host
 from .sockets import kind_of
+
+if TYPE_CHECKING:
+    from ..genve_core.media import VideoInfo
 
 NEAR = 1e-4  # an IMAGE this close to n/255 everywhere came from 8-bit pictures
 
@@ -123,7 +126,6 @@ def file_behind(video: Any) -> Path | None:
 
 def _read_file(path: Path, on_frame: Callable[[int, int], None] | None) -> Video:
     from ..genve_core.media import VideoReader
-    from ..genve_core.media.audio import decode_audio
 
     rgb, alpha = [], []
     with VideoReader(path) as video:
@@ -135,10 +137,16 @@ def _read_file(path: Path, on_frame: Callable[[int, int], None] | None) -> Video
         info, notes = video.info, tuple(video.notes)
     if not rgb:
         raise InputError(f"{path} holds no frame that can be decoded; it may be cut short, copy it again")
-    sound = decode_audio(path) if info.has_audio else None
-    audio = None if sound is None else {"waveform": sound[0].unsqueeze(0), "sample_rate": sound[1]}
     opacity = torch.stack(alpha) if alpha[0] is not None else None  # type: ignore[arg-type]
-    return Video(torch.stack(rgb), opacity, info.rate, audio, notes)
+    return Video(torch.stack(rgb), opacity, info.rate, sound_of(path, info), notes)
+
+
+def sound_of(path: Path, info: VideoInfo) -> dict[str, Any] | None:
+    """ComfyUI's AUDIO of a video file; None if it has no sound."""
+    from ..genve_core.media.audio import decode_audio
+
+    sound = decode_audio(path) if info.has_audio else None
+    return None if sound is None else {"waveform": sound[0].unsqueeze(0), "sample_rate": sound[1]}
 
 
 def latents_of(latent: Any, channels: int, name: str = "latent") -> Tensor:

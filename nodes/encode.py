@@ -10,11 +10,12 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..genve_core.sizes import Sizes
 from ..genve_core.video_codec import crop
 from .clips import CHOOSE, SIDE, key_frame_of, wanted_size
 from .compat import advanced, schema
 from .convert import images_of, latent_of, read_video
-from .run import Progress, Sizes, explained, retrying_smaller, text_ui, to_host
+from .run import Progress, explained, retrying_smaller, text_ui, to_host
 from .sockets import BundleSocket, as_bundle
 
 if TYPE_CHECKING:

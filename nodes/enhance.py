@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import InputImpl, Types, io
 from torch import Tensor
 
+from ..genve_core.sizes import Sizes
 from .clips import CHOOSE, SIDE, one_picture, wanted_size
 from .compat import advanced, schema
-from .convert import read_video
+from .convert import file_behind, read_video, sound_of
 from .encode import RATE
+from .film import enhance_file
 from .reference import FIT, FITS
-from .run import Progress, Sizes, explained, retrying_smaller, text_ui
-from .sampler import COLOUR, COLOURS, OVERLAP, STEADINESS, WINDOW, check_window, collect
+from .run import Progress, explained, retrying_smaller, temporary_file, text_ui
+from .sampler import COLOUR, COLOURS, OVERLAP, STEADINESS, WINDOW, collect
 from .sockets import BundleSocket, as_bundle
 
 if TYPE_CHECKING:
+    from ..genve_core.settings import EnhanceConfig
     from .engine import HostModels
 
 # of the time a clip takes on two CPU cores, as benchmarks/enhance.py finds it
-SHARES = {"read": 0.01, "encode": 0.12, "reference": 0.04, "flow": 0.06, "diffuse": 0.23, "decode": 0.54}
+SHARES = {"look": 0.01, "encode": 0.12, "reference": 0.04, "flow": 0.06, "diffuse": 0.23, "decode": 0.54}
 
 
 class GenVEEnhanceVideo(io.ComfyNode):
@@ -37,7 +42,8 @@ class GenVEEnhanceVideo(io.ComfyNode):
             search_aliases=["genve", "video upscale", "video restoration", "super resolution", "enhance", "v2v"],
             inputs=[
                 io.MultiType.Input("video", types=[io.Image, io.Video],
-                                   tooltip="One shot, as IMAGE (frames) or VIDEO: any size from 8 px, any number of frames."),
+                                   tooltip="As IMAGE (frames), taken for one shot, or VIDEO: any size from 8 px, any number of "
+                                           "frames. The file of a VIDEO is cut into its shots and read piece by piece."),
                 io.Float.Input("scale", default=4.0, min=0.25, max=8.0, step=0.05, round=0.001,
                                display_mode=io.NumberDisplay.slider,
                                tooltip="Times the width and the height. 4 is what genve-mini was trained for."),
@@ -66,6 +72,9 @@ class GenVEEnhanceVideo(io.ComfyNode):
                 io.Image.Input("reference", optional=True,
                                tooltip="One good picture of the key frame, any size; without it, one is made from the clip."),
                 BundleSocket.Input("bundle", optional=True, tooltip="From Load GenVE Bundle; without it, genve-mini."),
+                advanced(io.Boolean.Input("all_frames", default=True, optional=True,
+                                          tooltip="Off, for a long VIDEO file: IMAGE is the first frame only, VIDEO is a file "
+                                                  "in ComfyUI's temp folder, and memory does not depend on the length.")),
             ],
             outputs=[
                 io.Image.Output("frames", display_name="IMAGE", tooltip="The finished frames; an RGBA IMAGE keeps its alpha."),
@@ -78,30 +87,53 @@ class GenVEEnhanceVideo(io.ComfyNode):
     @explained
     def execute(cls, video, scale: float, n: int, strength: float, key_frame: int, seed: int, steps: int, width: int,
                 height: int, fit: str, match_colour: bool, window: int, overlap: int, colour: str, steadiness: float,
-                reference=None, bundle=None) -> io.NodeOutput:
+                reference=None, bundle=None, all_frames: bool = True) -> io.NodeOutput:
         from ..genve_core.diffuser.windows import WindowConfig
-        from ..genve_core.media import ColourConfig
+        from ..genve_core.media import ColourConfig, probe
         from ..genve_core.pipeline import EnhanceConfig, Enhancer
 
         models = _bundled() if bundle is None else as_bundle(bundle)
         picture = None if reference is None else one_picture(reference, "reference")
-        progress = Progress(SHARES)
-        source = read_video(video, on_frame=partial(progress, "read"))
-        check_window(models, window, len(source.frames))
-        size = wanted_size(*source.frames.shape[-2:], scale, width, height)
-        chosen = dict(size=size, key_frame=None if key_frame == CHOOSE else key_frame, noise_level=n, steps=steps or None,
-                      reference_strength=strength, seed=seed, fit=fit, match_colour=match_colour,
-                      colour=ColourConfig(colour), steadiness=steadiness)  # type: ignore[arg-type]
+        chosen = EnhanceConfig(
+            noise_level=n, steps=steps or None, reference_strength=strength, seed=seed, fit=fit,  # type: ignore[arg-type]
+            match_colour=match_colour, colour=ColourConfig(colour), steadiness=steadiness,  # type: ignore[arg-type]
+            window=WindowConfig(window, overlap))
+        key, path = None if key_frame == CHOOSE else key_frame, file_behind(video)
+        if path is None:
+            return _clip(video, models, chosen, picture, key, (scale, width, height))
+        info = probe(path)
+        enhancer = Enhancer(models, replace(chosen, size=wanted_size(info.height, info.width, scale, width, height)))
+        out = None if all_frames else temporary_file(".mp4")
+        made = enhance_file(path, enhancer, picture, key, Progress(SHARES), out)
+        if out is None:
+            return io.NodeOutput(made.images, _in_memory(made.images, sound_of(path, info), info.rate), ui=text_ui(*made.notes))
+        return io.NodeOutput(made.images, InputImpl.VideoFromFile(str(out)), ui=text_ui(*made.notes))
 
-        def enhance(sizes: Sizes) -> tuple[Tensor, tuple[str, ...]]:
-            config = EnhanceConfig(**chosen, window=sizes.window, tiling=sizes.tiling, chunk=sizes.chunk)  # type: ignore[arg-type]
-            enhancer = Enhancer(models, config)
-            frames = enhancer.run(source.frames, picture, progress)
-            return collect(frames, len(source.frames), size, progress, source.alpha), enhancer.notes
 
-        (images, notes), more = retrying_smaller(enhance, Sizes(WindowConfig(window, overlap)), ("chunk", "tile", "window"))
-        parts = Types.VideoComponents(images=images[..., :3], audio=source.audio, frame_rate=source.rate or RATE)
-        return io.NodeOutput(images, InputImpl.VideoFromComponents(parts), ui=text_ui(*source.notes, *notes, *more))
+def _clip(video: Any, models: HostModels, chosen: EnhanceConfig, picture: Tensor | None, key: int | None,
+          wanted: tuple[float, int, int]) -> io.NodeOutput:
+    """One shot that is in memory. wanted: scale, width, height."""
+    from ..genve_core.pipeline import Enhancer
+    from ..genve_core.steps import check_window
+
+    progress = Progress(SHARES)
+    source = read_video(video, on_frame=partial(progress, "look"))
+    check_window(models, chosen.window.length, len(source.frames))
+    size = wanted_size(*source.frames.shape[-2:], *wanted)
+    chosen = replace(chosen, size=size, key_frame=key)
+
+    def enhance(sizes: Sizes) -> tuple[Tensor, tuple[str, ...]]:
+        enhancer = Enhancer(models, sizes.into(chosen))
+        frames = enhancer.run(source.frames, picture, progress)
+        return collect(frames, len(source.frames), size, progress, source.alpha), enhancer.notes
+
+    (images, notes), more = retrying_smaller(enhance, Sizes.of(chosen), ("chunk", "tile", "window"))
+    return io.NodeOutput(images, _in_memory(images, source.audio, source.rate or RATE),
+                         ui=text_ui(*source.notes, *notes, *more))
+
+
+def _in_memory(images: Tensor, audio: Any, rate: Fraction) -> Any:
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images[..., :3], audio=audio, frame_rate=rate))
 
 
 def _bundled() -> HostModels:

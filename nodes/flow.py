@@ -5,9 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..genve_core.sizes import Sizes
 from .clips import CHOOSE, kept, key_frame_of, upscaled_clip
 from .compat import schema
-from .run import Progress, Sizes, explained, retrying_smaller, text_ui, to_host
+from .run import Progress, explained, retrying_smaller, text_ui, to_host
 from .sockets import BundleSocket, FlowSocket, GraphFlow, ReferenceSocket, as_bundle, as_reference
 
 

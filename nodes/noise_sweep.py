@@ -8,11 +8,12 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..genve_core.errors import InputError
+from ..genve_core.sizes import Sizes
 from .clips import channels_of, check_shows, moved, upscaled_clip
 from .compat import advanced, schema
 from .convert import check_same_clip, images_of, latents_of
-from .run import Progress, Sizes, explained, retrying_smaller, text_ui, to_host
-from .sampler import OVERLAP, WINDOW, check_window
+from .run import Progress, explained, retrying_smaller, text_ui, to_host
+from .sampler import OVERLAP, WINDOW
 from .sockets import BundleSocket, FlowSocket, ReferenceSocket, as_bundle, as_flow, as_reference
 
 
@@ -71,6 +72,7 @@ class GenVENoiseSweep(io.ComfyNode):
                 reference_c=None) -> io.NodeOutput:
         from ..genve_core.diffuser.windows import WindowConfig
         from ..genve_core.reference.key_frame import parse_numbers
+        from ..genve_core.steps import check_window
         from ..genve_core.sweep import SweepConfig, spread, sweep
 
         models, motion = as_bundle(bundle), as_flow(flow)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..genve_core.errors import InputError
+from ..genve_core.sizes import Sizes
 from ..genve_core.video_codec import crop
 from .clips import CHOOSE, channels_of, check_shows, kept, key_frame_of, one_picture, upscaled_clip
 from .compat import advanced, schema
 from .convert import check_same_clip, images_of, latents_of
-from .run import Progress, Sizes, explained, retrying_smaller, text_ui
+from .run import Progress, explained, retrying_smaller, text_ui
 from .semantic_alignment import NOISES
 from .sockets import BundleSocket, GraphReference, ReferenceSocket, as_bundle, as_reference
 

@@ -7,23 +7,24 @@ import logging
 import math
 import sys
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..genve_core.diffuser.windows import WindowConfig
 from ..genve_core.errors import InputError
-from ..genve_core.settings import CHUNK
-from ..genve_core.video_codec import TilingConfig
+from ..genve_core.sizes import Part, Retrying, Sizes
 from .compat import is_oom
+
+if TYPE_CHECKING:
+    from ..genve_core.fit import Free
 
 log = logging.getLogger("GenVE")
 P, R = ParamSpec("P"), TypeVar("R")
-Part = Literal["window", "tile", "chunk"]
 
 STEPS = 1000  # of a progress bar
 PREVIEW_SIDE = 512  # px, at most
@@ -64,14 +65,20 @@ class Progress:
         self.bar = comfy.utils.ProgressBar(STEPS)
         self.shown, self.pause = 0.0, 0.0  # when the last preview was made, and the seconds until the next
         self.value = 0
+        self.part = (0, 1)  # of how many equal parts of the work, the one under way
+
+    def piece(self, index: int, total: int) -> None:
+        """What follows is piece `index` of `total`."""
+        self.part = (index, total)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """`done` of `total` frames of a stage. Raises the host's InterruptProcessingException after Interrupt."""
         whole = sum(self.shares.values()) or 1.0
         before = 0.0
+        index, parts = self.part
         for name, share in self.shares.items():
             if name == stage:
-                self.value = round(STEPS * (before + share * done / max(total, 1)) / whole)
+                self.value = round(STEPS * (index + (before + share * done / max(total, 1)) / whole) / parts)
                 break
             before += share
         frame = self.preview(stage, done) if self.preview is not None and self._due() else None
@@ -107,66 +114,45 @@ def _thumbnail(frame: Tensor) -> Any:
     return Image.fromarray(((small.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much is computed at once."""
-
-    window: WindowConfig = field(default_factory=WindowConfig)
-    tiling: TilingConfig = field(default_factory=TilingConfig)
-    chunk: int = CHUNK  # frames encoded or decoded together
-
-    def halved(self, part: Part) -> Sizes | None:
-        """The same with half the window, tile or chunk; None if that would be too small."""
-        if part == "window":
-            length = self.window.length // 2
-            smaller = WindowConfig(length, min(self.window.overlap, length // 4)) if length >= 4 else None
-            return smaller and replace(self, window=smaller)
-        if part == "tile":
-            tile = self.tiling.tile // 2
-            if tile < 256:
-                return None
-            return replace(self, tiling=replace(self.tiling, tile=tile, overlap=min(self.tiling.overlap, tile // 4)))
-        return replace(self, chunk=self.chunk // 2) if self.chunk >= 2 else None
-
-    def __str__(self) -> str:
-        return f"windows of {self.window.length} frames, tiles of {self.tiling.tile} px, {self.chunk} frames at once"
-
-
 def retrying_smaller(work: Callable[[Sizes], R], sizes: Sizes = Sizes(),
                      parts: tuple[Part, ...] = ("window", "tile", "chunk")) -> tuple[R, tuple[str, ...]]:
     """Run `work(sizes)`; when memory runs out, again with the next of `parts` halved, until none can be.
 
     work: does all of its computing before it returns (no generator).   parts: those that change its memory.
-    Returns its result, and one note per retry for the user (see
-    `text_ui`). Interrupt and all other errors pass.
+    Returns its result, and one note per retry for the user (see `text_ui`). Interrupt and all other errors pass.
     """
-    notes: list[str] = []
-    while True:
-        try:
-            return work(sizes), tuple(notes)
-        except Exception as error:
-            smaller = _next_smaller(sizes, parts, len(notes)) if is_oom(error) else None
-            if smaller is None:
-                raise
-        # outside of the except block: the error held every tensor of the failed attempt
-        _free_memory()
-        sizes = smaller
-        notes.append(f"Memory ran out; tried again with {sizes}.")
-        log.warning("[GenVE] %s", notes[-1])
+    retry = retrying(sizes, parts)
+    return retry.call(work), tuple(retry.notes)
 
 
-def _next_smaller(sizes: Sizes, parts: tuple[Part, ...], attempt: int) -> Sizes | None:
-    turn = attempt % len(parts)
-    for part in (*parts[turn:], *parts[:turn]):
-        if (smaller := sizes.halved(part)) is not None:
-            return smaller
-    return None
+def retrying(sizes: Sizes, parts: tuple[Part, ...], last: tuple[Part, ...] = ()) -> Retrying:
+    """The core's retries, with the host's knowledge of what running out of memory looks like."""
+    return Retrying(sizes, parts, last, oom=is_oom, free=_free_cache, tell=lambda note: log.warning("[GenVE] %s", note))
 
 
-def _free_memory() -> None:
+def _free_cache() -> None:
     import comfy.model_management as management
 
     management.soft_empty_cache()
+
+
+def free_memory(device: torch.device) -> Free:
+    """What may still be used, as the host sees it."""
+    import comfy.model_management as management
+
+    from ..genve_core.fit import Free
+    from ..genve_core.memory import free_ram
+
+    return Free(free_ram(), int(management.get_free_memory(device)) if device.type == "cuda" else None)
+
+
+def temporary_file(suffix: str) -> Path:
+    """A name in the host's temp folder, which it empties when it starts."""
+    import folder_paths
+
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"genve-{uuid.uuid4().hex}{suffix}"
 
 
 def text_ui(*notes: str) -> dict[str, list[str]] | None:

@@ -9,17 +9,16 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..genve_core.errors import InputError
+from ..genve_core.sizes import Sizes
 from .clips import channels_of, check_shows, moved, upscaled_clip
 from .compat import advanced, schema
 from .convert import check_same_clip, images_of, latent_of, latents_of
-from .run import Progress, Sizes, explained, retrying_smaller, text_ui, to_host
+from .run import Progress, explained, retrying_smaller, text_ui, to_host
 from .sockets import GraphGuidance, GuidanceSocket, as_guidance
 
 if TYPE_CHECKING:
     from ..genve_core.clip import Clip
     from ..genve_core.media import ColourConfig
-    from .engine import HostModels
 
 COLOURS = ["low", "adain", "none"]
 COLOUR = ("What the output takes from the input's colours: low (its low frequencies), adain (mean and contrast over the clip), "
@@ -70,7 +69,7 @@ class GenVEVideoDiffuserSampler(io.ComfyNode):
         from ..genve_core.diffuser.sampler import timesteps
         from ..genve_core.diffuser.windows import WindowConfig
         from ..genve_core.media import ColourConfig
-        from ..genve_core.steps import diffuse
+        from ..genve_core.steps import check_window, diffuse
 
         steering = as_guidance(guidance)
         models, defaults = steering.models, steering.models.defaults
@@ -89,13 +88,6 @@ class GenVEVideoDiffuserSampler(io.ComfyNode):
         Z_0, notes = retrying_smaller(denoise, Sizes(WindowConfig(window, overlap)), ("window",))
         frames, more = _decode(steering, clip, Z_0, ColourConfig(colour), steadiness, progress)  # type: ignore[arg-type]
         return io.NodeOutput(latent_of(Z_0), frames, ui=text_ui(*notes, *more))
-
-
-def check_window(models: HostModels, window: int, frames: int) -> None:
-    """Raise InputError if the motion modules do not know that many frames at once."""
-    longest = int(models.bundle["motion"].config["motion_max_seq_length"])  # type: ignore[index]
-    if min(window, frames) > longest:
-        raise InputError(f"window is {window} frames, this bundle's motion modules know {longest}; set it to {longest} or less")
 
 
 def collect(frames: Iterator[Tensor], count: int, size: tuple[int, int], progress: Progress,
@@ -121,7 +113,8 @@ def _decode(steering: GraphGuidance, clip: Clip, Z_0: Tensor, colour: ColourConf
     def decode(sizes: Sizes) -> Tensor:
         frames = decode_clip(models, clip, Z_0, flow, references, n=steering.guidance.n,
                              strength=steering.strength, colour=colour,
-                             steadiness=steadiness, chunk=sizes.chunk, memory=steering.flow.memory, report=progress)
+                             steadiness=steadiness, chunk=sizes.chunk, tiling=sizes.tiling,
+                             memory=steering.flow.memory, report=progress)
         return collect((frame.unsqueeze(0) for frame in frames), len(clip), clip.size, progress)
 
-    return retrying_smaller(decode, parts=("chunk",))
+    return retrying_smaller(decode, parts=("chunk", "tile"))

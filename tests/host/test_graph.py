@@ -224,3 +224,45 @@ def test_the_bundle_of_the_one_box_is_genve_mini(host):
     bundle = {"bundle": node("GenVELoadBundle", bundle="genve-mini")}
     assert host.run({**enhance({**made(), **bundle}, bundle=["bundle", 0])}).status == "success"
     assert torch.equal(host.saved("frames.pt"), frames)
+
+
+@pytest.fixture(scope="module")
+def two_shots(files):
+    """9 frames of one scene and 8 of another, cut.mkv with sound."""
+    video = torch.cat([core_frames(moving(9, 24, 40, seed=4)), -core_frames(moving(8, 24, 40, seed=5))])
+    write_clip(files / "cut.mkv", list(to_bytes(video)), pixel_format="bgr0", sound="flac")
+    return files / "cut.mkv"
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_a_video_of_several_shots_equals_the_command_line(host, files, two_shots, tmp_path, reference):
+    options = ["--reference", str(files / "a.png"), "--key-frame", "12"] if reference else []
+    assert main(["enhance", str(two_shots), "-o", str(tmp_path / "frames"), "--scale", "2", *options]) == 0
+    wanted = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "frames").glob("*.png"))])
+    clip = {**source("cut.mkv"), **({"picture": node("LoadImage", image="a.png")} if reference else {})}
+    settings = {"reference": ["picture", 0], "key_frame": 12} if reference else {}
+    result = host.run(enhance(clip, **settings))
+    assert result.status == "success", result.errors
+    assert np.array_equal(in_bytes(host.saved("frames.pt")), wanted)
+
+
+def test_without_all_frames_the_video_is_the_file_that_the_command_line_writes(host, two_shots, tmp_path):
+    """Saved by the host's own node, without encoding it again."""
+    assert main(["enhance", str(two_shots), "-o", str(tmp_path / "wanted.mp4"), "--scale", "2"]) == 0
+    prompt = {**enhance(source("cut.mkv"), all_frames=False),
+              "file": node("SaveVideo", video=["enhance", 1], filename_prefix="cut", format="auto", codec="auto")}
+    result = host.run(prompt)
+    assert result.status == "success", result.errors
+    assert host.saved("frames.pt").shape == (1, 48, 80, 3)
+    found, wanted = (pictures_and_sound(file) for file in (next(host.output.glob("cut*.mp4")), tmp_path / "wanted.mp4"))
+    assert len(found[0]) == 17 and found[1] > 0
+    assert np.array_equal(found[0], wanted[0]) and found[1:] == wanted[1:]
+
+
+def pictures_and_sound(file):
+    """Decoded frames, number of audio samples, frame times."""
+    with av.open(str(file)) as container:
+        frames = list(container.decode(video=0))
+    with av.open(str(file)) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    return np.stack([frame.to_ndarray() for frame in frames]), samples, [frame.time for frame in frames]

@@ -1,0 +1,155 @@
+"""Auto-fit: sizes that the free memory allows, from a model of what a segment takes.
+
+The usual sizes are kept wherever they fit, so that they, and with them the result to the last bit, do not depend on what
+else the machine does. Otherwise the stage that takes most is made smaller, in the order of what that costs: frames at
+once, tiles, segments, and only then the windows, which change the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from .clip import MULTIPLE
+from .film import Film
+from .pipeline import Enhancer
+from .segments import Segment, segments
+from .sizes import Part, Sizes
+from .video_codec import padded_size
+
+SHARE = 0.85  # of the free memory that is used: other programs want some, and the model errs
+FIXED = 2**28  # bytes: libraries' buffers, the writer, freed memory that the system does not get back
+
+# Bytes per pixel of output and frame, for genve-mini. The networks' activations are in float32; bf16 takes about `BF16` of
+# them: a window of 16 frames of 1408x896 took 48 bytes (benchmarks/memory.py). The rest is counted from the tensors held.
+UP = 36  # of frames being up-sampled, copies included
+FLOW = 60  # of frames being matched
+KEY = 3  # of the flow to one key frame with its validity, held
+BETWEEN = 4  # of the flow between neighbours, held
+LATENTS = 9  # of all that lies on the latents' grid while windows are denoised
+VAE, DECODER, DIFFUSER = 165, 250, 80
+INPUTS = 90  # of the decoder's inputs, and of what else decoding holds
+BF16 = 0.65
+SOURCE = 24  # bytes per pixel of input and frame: read, and once more while it is stacked
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be enhanced, as far as memory depends on it."""
+
+    source: tuple[int, int]  # (h, w) of the input in pixels
+    size: tuple[int, int]  # of the output
+    frames: int  # of the longest shot
+    keys: int  # most references of a shot
+    steps: int
+    reach: int  # frames that decoding looks to either side
+    bf16: bool
+    whole_shots: bool = False  # segments cannot be used
+    apart: bool = False  # the networks' memory is an accelerator's own; the frames that were read lie in RAM
+
+
+Need = dict[str, float]  # stage -> bytes
+
+
+def needed(sizes: Sizes, task: Task) -> Need:
+    """The most memory that each stage of the largest segment holds, beyond what the process held before."""
+    h, w = padded_size(task.size, MULTIPLE)
+    pixels, share = h * w, BF16 if task.bf16 else 1.0
+    largest = max(cut(sizes, task), key=lambda segment: len(segment.seen))
+    seen = len(largest.seen)
+    decoded = min(seen, len(largest.own) + 2 * task.reach)
+    poor = seen * SOURCE * task.source[0] * task.source[1]
+    chunk, tiling = min(sizes.chunk, seen), sizes.tiling
+    motion = seen * KEY * task.keys * pixels
+    in_vae = min(tiling.frames, chunk) * min(pixels, tiling.tile**2) * VAE * share
+    window = min(sizes.window.length, seen) * min(pixels, tiling.diffuse**2) * DIFFUSER * share
+    in_decoder = (chunk * pixels if pixels <= tiling.decode**2 else tiling.decode**2) * DECODER * share
+    around = min(seen, chunk + 2 * (task.reach - 1))
+    stages = {
+        "encode": (seen + chunk * UP) * pixels + in_vae,
+        "flow": motion + (seen + (chunk + 1) * FLOW) * pixels,
+        "diffuse": motion + seen * LATENTS * pixels + window,
+        "decode": (decoded * (1 + BETWEEN + KEY * task.keys) + around * UP + chunk * INPUTS * max(1, task.keys)) * pixels
+                  + in_decoder,
+    }  # fmt: skip
+    together = {name: FIXED + stage + (0 if task.apart else poor) for name, stage in stages.items()}
+    return {"read": poor + FIXED, **together} if task.apart else together
+
+
+def cut(sizes: Sizes, task: Task) -> list[Segment]:
+    """The longest shot's segments."""
+    length = task.frames if task.whole_shots else sizes.segment
+    return segments(task.frames, sizes.window, length=length, steps=task.steps, reach=task.reach)
+
+
+@dataclass(frozen=True)
+class Free:
+    """Free memory in bytes."""
+
+    ram: int
+    vram: int | None = None  # of an accelerator that has its own
+
+    def of(self, stage: str) -> int:
+        """Where a stage computes; frames are read into RAM."""
+        return self.ram if self.vram is None or stage == "read" else self.vram
+
+
+def film_task(enhancer: Enhancer, film: Film, pictures: Sequence[Mapping[int, object]], source: tuple[int, int],
+              free: Free) -> Task:
+    """The task of a film whose frames are of size `source` = (h, w). pictures: of each shot, from `assign`."""
+    config = enhancer.config
+    keys = max(map(len, pictures)) if config.reference_strength > 0 else 0
+    return Task(source, config.output_size(*source), max(map(len, film.shots)), keys, enhancer.steps, enhancer.reach,
+                enhancer.models.bf16, whole_shots=config.colour.method == "adain", apart=free.vram is not None)
+
+
+HELPS: dict[str, tuple[Part, ...]] = {
+    "read": ("segment", "window"),
+    "encode": ("chunk", "tile", "segment", "window"),
+    "flow": ("chunk", "segment", "window"),
+    "diffuse": ("segment", "window"),
+    "decode": ("chunk", "tile", "segment", "window"),
+}
+
+
+def fitted(sizes: Sizes, task: Task, free: Free, given: Collection[Part] = ()) -> Sizes:
+    """`sizes`, or as little smaller as fits; the smallest there are if nothing does.
+
+    given: parts that stay as they are.
+    """
+    while True:
+        stage, need = _tightest(sizes, task, free)
+        if need <= SHARE * free.of(stage):
+            return sizes
+        smaller = [one for part in HELPS[stage] if part not in given and (one := _lower(sizes, task, part, stage)) is not None]
+        if not smaller:
+            return sizes
+        sizes = smaller[0]
+
+
+def _tightest(sizes: Sizes, task: Task, free: Free) -> tuple[str, float]:
+    """The stage that takes the largest share of what is free for it, and what it needs."""
+    need = needed(sizes, task)
+    stage = max(need, key=lambda name: need[name] / max(free.of(name), 1))
+    return stage, need[stage]
+
+
+def _lower(sizes: Sizes, task: Task, part: Part, stage: str) -> Sizes | None:
+    """Sizes with a part halved as often as it takes to lower the stage's need; None if nothing does."""
+    before = needed(sizes, task)[stage]
+    smaller = sizes.halved(part)
+    while smaller is not None and needed(smaller, task)[stage] >= before:
+        smaller = smaller.halved(part)
+    return smaller
+
+
+def described(sizes: Sizes, task: Task, free: Free) -> str:
+    """Like `segment 48, window 16, decode 2 frames at once, tiles 768 px: 6.0 GB of RAM free, needs about 4.1`."""
+    stage, most = _tightest(sizes, task, free)
+    parts = [f"segment {min(sizes.segment, task.frames)}", f"window {min(sizes.window.length, task.frames)}",
+             f"decode {sizes.chunk} frame{'s' if sizes.chunk > 1 else ''} at once"]
+    if max(task.size) > sizes.tiling.tile:
+        parts.append(f"tiles {sizes.tiling.tile} px")
+    where = "GPU memory" if task.apart and stage != "read" else "RAM"
+    told = f"{free.of(stage) / 1e9:.1f} GB of {where} free, needs about {most / 1e9:.1f}"
+    return f"sizes: {', '.join(parts)}: {told}" + ("" if most <= free.of(stage) else ", which may not be enough")
