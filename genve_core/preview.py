@@ -17,6 +17,7 @@ from .media.pixels import to_yuv_frame
 SIDE = 640  # px, at most
 TITLE = "GenVE preview"  # in the file: such a one may be replaced
 TICK = Fraction(1, 90_000)
+BT709, LIMITED = 1, 1
 OPTIONS = {"preset": "veryfast", "tune": "zerolatency", "crf": "20"}
 # whole from its first bytes on, a fragment at every key frame, nothing to be put right in the end
 FRAGMENTS = {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
@@ -67,12 +68,16 @@ class Preview:
         self._stream = self._container.add_stream("libx264", rate=self._rate, options={**OPTIONS, "g": str(self._rate)})
         self._stream.height, self._stream.width = self._size
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = self._stream.time_base = TICK
+        context = self._stream.codec_context
+        context.time_base = self._stream.time_base = TICK
+        context.colorspace = context.color_primaries = context.color_trc = BT709  # untagged, players would take another
+        context.color_range = LIMITED
 
     def _write(self, rgb: Tensor, time: Fraction) -> None:
         small = F.interpolate(rgb.float().unsqueeze(0), size=self._size, mode="area")[0].clamp(-1, 1)
         frame = to_yuv_frame(small.cpu(), "yuv420p", None)
         frame.time_base, frame.pts = TICK, round(time / TICK)
+        frame.colorspace, frame.color_range = BT709, LIMITED
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
 

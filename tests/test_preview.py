@@ -29,9 +29,10 @@ def video(tmp_path_factory):
 
 
 def seen(path):
-    """What a player finds in the file as it is now."""
+    """What a player finds in the file as it is now; it goes by the colour matrix that the file names."""
     with av.open(str(path)) as container:
-        return [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+        return [(frame.time, frame.to_rgb(src_colorspace=frame.colorspace, dst_colorspace=frame.colorspace).to_ndarray())
+                for frame in container.decode(video=0)]
 
 
 def test_a_growing_file_opens_and_shows_what_was_made_but_for_the_last_second(video, tmp_path):
