@@ -195,7 +195,7 @@ def test_alpha_is_enlarged_where_the_output_can_hold_it_and_a_note_says_where_no
         ("clip.mkv -o o.mp4 --reference text.mp4", ["reference text.mp4 is not a picture"]),
         ("clip.mkv -o o.mp4 --reference clip.mkv", ["reference clip.mkv is a video"]),
         ("clip.mkv -o o.mp4 --reference a.png@1 --reference b.png@1", ["names frame 1 twice, a.png and b.png"]),
-        ("clip.mkv -o o.mp4 --segment 0", ["segment must be 1 frame or more, got 0"]),
+        ("clip.mkv -o o.mp4 --segment 0", ["--segment must be 1 or more, got 0"]),
         ("clip.mkv -o o.mp4 --reference a.png@1 --key-frame 2", ["a.png@1 and --key-frame 2 both name a frame"]),
         ("clip.mkv -o o.mp4 --reference a.png@1 --reference b.png@5", ["key frame must be in [0, 4]", "got 5"]),
         ("clip.mkv -o o.mp4 --reference a.png@2 --frames 2", ["key frame must be in [0, 1]", "got 2"]),

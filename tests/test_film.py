@@ -143,7 +143,7 @@ def test_impossible_frames_and_two_pictures_of_one_are_refused(video, tmp_path):
     good = picture_of(scenes(), 20, tmp_path)
     with VideoReader(video) as reader:
         film = scan(reader)
-    with pytest.raises(InputError, match=r"good.png is of frame 66, but the video has frames 0 to 65"):
+    with pytest.raises(InputError, match=r"good.png, is of frame 66, but the video has frames 0 to 65"):
         assign(film, [(66, good)], (32, 48))
     with pytest.raises(InputError, match=r"both show frame 4; give one a frame"):
         assign(film, [(4, good), (4, good)], (32, 48))

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # of ComfyUI 0.3.64's requirements.txt: whatever a pack says of these can only break the host
 OF_THE_HOST = {"torch", "torchvision", "torchaudio", "numpy", "einops", "transformers", "safetensors", "aiohttp", "pyyaml",
-               "pillow", "scipy", "tqdm", "psutil", "av", "kornia", "spandrel", "pydantic"}
+               "pillow", "scipy", "tqdm", "psutil", "av", "kornia", "spandrel", "pydantic",
+               "filelock"}  # filelock: torch brings it
 SHIPPED = {"__init__.py", "LICENSE", "README.md", "pyproject.toml", "requirements.txt", "nodes", "genve_core", "bundles", "web",
            "locales", "workflows"}
 KEPT_BACK = {".ci", "benchmarks", "configs", "demo", "docs", "tests", "Makefile"}

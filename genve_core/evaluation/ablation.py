@@ -223,7 +223,7 @@ def latents_of(models: Models, scene: Scene, reference: Reference, work: Work) -
         return scene.clean if work.name == LIMIT else scene.Z
     times = timesteps(models.defaults.video_start, models.defaults.steps)
     if work.name == NO_CONTROLLER:
-        never = Guidance(scene.Z.new_zeros(0), 0, end=0.0)
+        never = Guidance(scene.Z[:, :, :0], 0, end=0.0)  # it never acts, so no channel is needed
         return diffuse(models, scene.Z, never, times, seed=work.seed)
     row = work.row or Row(work.name)
     n = models.defaults.noise_level if row.noise else 0
