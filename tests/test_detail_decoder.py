@@ -102,9 +102,10 @@ def test_the_noise_level_reaches_every_frame_of_a_batch():
     assert torch.allclose(each[0], low[0], atol=1e-6) and torch.allclose(each[1], high[1], atol=1e-6)
 
 
-def test_the_dial_goes_in_even_steps():
+def test_the_dial_goes_in_even_steps_up_to_three_times_what_was_trained():
     latents, inputs = seen()
     decoder = dialled()
-    low, half, high, beyond = (decoder(latents, inputs, n) for n in (0, 200, 400, 800))
+    low, half, high, beyond, most, same = (decoder(latents, inputs, n) for n in (0, 200, 400, 800, 300 * 4, 2000))
     assert torch.allclose(half - low, high - half, atol=1e-5)
     assert torch.allclose(beyond - high, high - low, atol=1e-5)
+    assert torch.equal(most, same)

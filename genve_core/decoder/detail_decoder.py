@@ -20,6 +20,7 @@ from ..blocks import ResBlock, down, stack, up, zeroed
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
 RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
 FULL_NOISE = 400  # n at which a decoder with a dial adds its further detail as it was trained to
+MOST = 3.0  # times that detail, at any n
 
 
 def neighbours(reach: int) -> tuple[int, ...]:
@@ -61,8 +62,8 @@ class DetailDecoder(ModelMixin, ConfigMixin):
 
     result = up + trust * detail + residual + share(n) * further: how far the warped reference is believed is decided
     pixel by pixel. `further` is detail that is likely rather than certain; the noise level n decides how much of it is
-    wanted: none at 0, as trained at `full_noise`, more than that above. As the share is a plain factor, the dial can only
-    go one way.
+    wanted: none at 0, as trained at `full_noise`, more than that above, up to `MOST` times. As the share is a plain factor,
+    the dial can only go one way.
 
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
@@ -112,7 +113,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         Untrained and without a reference, it returns the up-sampled frames.
         """
         certain, further = self.ends(latents, inputs)
-        share = torch.as_tensor(n, device=latents.device) / max(self.config["full_noise"], 1)
+        share = (torch.as_tensor(n, device=latents.device) / max(self.config["full_noise"], 1)).clamp(max=MOST)
         return certain + share.reshape(-1, 1, 1, 1) * further
 
     def ends(self, latents: Tensor, inputs: DecoderInputs | Seen) -> tuple[Tensor, Tensor]:
