@@ -69,6 +69,15 @@ def store_piece(folder: Path, piece: int, frames: Iterable[Finished], like: Vide
     return file.replace(folder / _name(piece, file))
 
 
+def as_stored(rgb: Tensor, like: VideoInfo) -> Tensor:
+    """A frame (3, H, W) in [-1, 1] as it comes back from a piece: of 8 bits, or 16 where the input has more than 8.
+
+    For who writes an output without pieces, and wants what the command line writes.
+    """
+    top = 65535 if like.bit_depth > 8 else 255
+    return ((rgb.float() + 1) / 2 * top).round().clamp(0, top) / (top / 2) - 1
+
+
 def _name(piece: int, file: Path) -> str:
     """Of a finished piece with these contents."""
     return f"{piece:05}-{sha256(file)[:16]}.mkv"

@@ -84,12 +84,13 @@ def _collected(frames: Finished, count: int, size: tuple[int, int], info: VideoI
 
 def _written(frames: Finished, out: Path, size: tuple[int, int], info: VideoInfo) -> tuple[Tensor, list[str]]:
     """The first frame as an IMAGE, once all are in the file `out`; and what a person should know of that."""
+    from ..genve_core.job import as_stored
     from ..genve_core.media import VideoWriter
 
     first = None
     with VideoWriter(out, info, width=size[1], height=size[0], audio_from=info.path) as writer:
         for time, rgb, _ in frames:
             first = images_of(rgb.unsqueeze(0)) if first is None else first
-            writer.write(rgb, time)
+            writer.write(as_stored(rgb, info), time)
     assert first is not None
     return first, writer.notes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from media_clips import write_clip
+from media_clips import smooth_video, to_bytes, write_clip
 from PIL import Image
 
 from genve_core.bundle import load_bundle
@@ -18,7 +18,7 @@ from genve_core.cli import main
 from genve_core.errors import InputError
 from genve_core.film import FilmRun, assign, glance, pieces, scan
 from genve_core.footage import Footage, ShotFrames
-from genve_core.job import Job, find_jobs, job_folder
+from genve_core.job import Job, as_stored, find_jobs, job_folder, store_piece
 from genve_core.media import VideoReader
 from genve_core.media.shots import Shot
 from genve_core.pipeline import EnhanceConfig, Enhancer
@@ -271,3 +271,14 @@ def test_shots_are_listed_with_thumbnails(genve, tmp_path, capsys):
     assert len(list((tmp_path / "strip").glob("shot_*_frame_*.png"))) == 2
     assert main(["shots", "two.mkv", "--sensitivity", "2"]) == 2
     assert "sensitivity must be in [0, 1], got 2.0" in capsys.readouterr().err
+
+
+def test_a_frame_as_stored_is_what_a_piece_gives_back(tmp_path):
+    write_clip(tmp_path / "clip.mkv", list(to_bytes(smooth_video(2, 16, 24))), pixel_format="bgr0")
+    with VideoReader(tmp_path / "clip.mkv") as video:
+        info = video.info
+    frames = list(smooth_video(3, 16, 24, seed=5))
+    file = store_piece(tmp_path, 0, ((frame, None) for frame in frames), info, (16, 24))
+    with VideoReader(file) as stored:
+        assert all(torch.equal(back.rgb, as_stored(frame, info)) for back, frame in zip(stored, frames, strict=True))
+    assert not torch.equal(as_stored(frames[0], info), frames[0])
