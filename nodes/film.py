@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..genve_core.media import VideoInfo
     from ..genve_core.pipeline import Enhancer
 
-Finished = Iterator[tuple[Fraction, Tensor, Tensor | None]]  # s, (3, H, W) in [-1, 1], alpha (h, w) in [0, 1]
+Finished = Iterator[tuple[Fraction, Tensor, Tensor | None]]  # s, (3, H, W) in [-1, 1], alpha (H, W) in [0, 1]
 
 
 @dataclass(frozen=True)
