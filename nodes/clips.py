@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..genve_core.clip import Clip
+from ..genve_core.clip import MULTIPLE, Clip
 from ..genve_core.errors import InputError
+from ..genve_core.video_codec import pad_to_multiple
 from .convert import check_images, frames_of
 
 if TYPE_CHECKING:
@@ -24,21 +25,19 @@ SIDE = "Of the output, in pixels; 0 = by scale. With one side given, the other k
 
 @dataclass(frozen=True)
 class UpscaledClip(Clip):
-    """An up-scaled IMAGE as the clip that the steps work on: taken up to its own size, which changes nothing.
+    """An up-scaled IMAGE as the clip that the steps work on: it has its own size already.
 
     `frames` is a view of the IMAGE, (f, 3, H, W) in [0, 1], converted part by part when a step asks: a converted copy
     would take as much memory as the IMAGE itself, in every node. Iterating gives frames (3, H, W) in [-1, 1].
     """
 
     def up(self, part: slice, device: torch.device) -> Tensor:
-        return Clip(_converted(self.frames[part]), self.size).up(slice(None), device)
+        # exact for what `Clip.up` made: its values lie on a grid that [0, 1] holds too
+        frames = self.frames[part].to(device).float().contiguous().mul(2).sub_(1)
+        return pad_to_multiple(frames, MULTIPLE)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (_converted(frame.unsqueeze(0))[0] for frame in self.frames)
-
-
-def _converted(view: Tensor) -> Tensor:
-    return frames_of(view.movedim(1, -1))[0]
+        return (frame.float().contiguous() * 2 - 1 for frame in self.frames)
 
 
 def upscaled_clip(images: Any, name: str = "images") -> UpscaledClip:
