@@ -22,6 +22,7 @@ from torch import Tensor
 from .bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from .clip import Clip, ClipFlow, Reference
 from .conditioning.temporal import carry
+from .decode import decode_clip
 from .decoder.detail_decoder import DetailDecoder
 from .diffuser.sampler import timesteps
 from .errors import InputError
@@ -33,7 +34,6 @@ from .steps import (
     OnProgress,
     augment,
     between_flow,
-    decode_clip,
     diffuse,
     encode_clip,
     given_reference,

@@ -1,4 +1,5 @@
-"""The steps of the method (paper, Fig. 2), each a call on a whole clip. `pipeline` and the graph's nodes compose them.
+"""The steps of the method (paper, Fig. 2), each a call on a whole clip; the last, decoding, is in `decode`. `pipeline` and
+the graph's nodes compose them.
 
 Frames are taken up a few at a time (`chunk`), so that memory is bounded by what a step returns, not by the frames
 that it looks at. Every step asks `Models` for the networks it needs, and computes in its precision.
@@ -6,10 +7,10 @@ that it looks at. Every step asks `Models` for the networks it needs, and comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -24,25 +25,21 @@ from .conditioning.flow import (
     reduce_frames,
 )
 from .conditioning.noise import augment_conditions
-from .conditioning.temporal import shares
 from .controller import VideoController
-from .decoder.detail_decoder import DecoderInputs, DetailDecoder
+from .decoder.detail_decoder import DetailDecoder
 from .decoder.inputs import decoder_inputs
-from .decoder.memory import DecoderMemory
-from .decoder.steady import steadied
-from .decoder.tiles import decode_in_tiles, tiles
+from .decoder.tiles import decode_in_tiles
 from .diffuser.sampler import sample
 from .diffuser.tiles import latent_tiles
 from .diffuser.windows import WindowConfig, frame_noise, fuse, window_weights, windows
 from .errors import InputError
-from .media.colour import ColourConfig, ColourMatch
 from .models import Models
 from .reference.image_diffuser import make_reference
 from .reference.semantic_alignment import AlignmentNoise
 from .reference.user_image import Fit, fit_reference
 from .settings import CHUNK
 from .vae import MiniVAE
-from .video_codec import TilingConfig, crop, encode, pad_to_multiple, padded_size
+from .video_codec import TilingConfig, crop, encode, pad_to_multiple
 
 OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
 
@@ -63,7 +60,7 @@ def encode_clip(models: Models, clip: Clip, *, tiling: TilingConfig = TilingConf
     with models.computing():
         for part in chunks(len(clip), chunk):
             up = clip.up(part, models.device)
-            (vae,) = models.ready("vae", work=_work("vae", min(tiling.frames, len(up)), up.shape))
+            (vae,) = models.ready("vae", work=activation_bytes("vae", min(tiling.frames, len(up)), up.shape))
             latents.append(encode(cast(MiniVAE, vae), up.unsqueeze(0), tiling).float())
             report("encode", part.stop, len(clip))
         return torch.cat(latents, dim=1)
@@ -129,7 +126,7 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
     steps = steps or defaults.image_steps
     with models.computing():
         up = clip.up_at(key, models.device)
-        image_diffuser, decoder = models.ready("image", "decoder", work=_work("decoder", 1, up.shape, tiling.decode))
+        image_diffuser, decoder = models.ready("image", "decoder", work=activation_bytes("decoder", 1, up.shape, tiling.decode))
         y = make_reference(image_diffuser, Z[:, key - clip.first].to(models.device), models.schedule,
                            start=defaults.image_start if start is None else start,
                            steps=steps, gamma_max=gamma_max, noise=noise, seed=seed,
@@ -149,7 +146,7 @@ def given_reference(models: Models, clip: Clip, picture: Tensor | str | Path, ke
         fitted = fit_reference(picture, clip.size, fit=fit, match_to=target if match_colour else None)
     with models.computing():
         image, valid = (pad_to_multiple(x.unsqueeze(0).to(models.device), MULTIPLE) for x in (fitted.image, fitted.valid))
-        (vae,) = models.ready("vae", work=_work("vae", 1, image.shape))
+        (vae,) = models.ready("vae", work=activation_bytes("vae", 1, image.shape))
         y = encode(cast(MiniVAE, vae), image.unsqueeze(0), tiling)[0, 0].float()
         return Reference(key, image[0], y, valid[0], fitted.notes)
 
@@ -232,100 +229,13 @@ def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int],
         return sample(model, models.schedule.add_noise(Z, noise.unsqueeze(0), times[0]), models.schedule, times)
 
 
-def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference] = (), *,
-                n: int, strength: float = 1.0, colour: ColourConfig = ColourConfig(), steadiness: float = 1.0,
-                flow_config: FlowConfig = FlowConfig(), frames: range | None = None, chunk: int = CHUNK,
-                tiling: TilingConfig = TilingConfig(), memory: DecoderMemory | None = None,
-                report: OnProgress = silent) -> Iterator[Tensor]:
-    """Finished frames, one by one: (3, h, w) in [-1, 1] at the clip's size, on the CPU, with the input's colours.
-
-    n: noise level of the conditions: how much detail is wanted.
-    strength: how much of the references' detail is let in; 0 is exactly as without any.
-    steadiness: weight of each neighbour in the final fusion along the motion.
-    frames: only these of the clip, in a row, counted from 0; None = all. Of Z_0 these and the frame before and after
-    them must be finished.
-    memory: of this clip and flow; another n on the CPU then takes about two thirds of the time, with the same result.
-    """
-    wanted = range(len(clip)) if frames is None else frames
-    # that fusion looks at one neighbour on each side
-    span = range(max(0, wanted.start - 1), min(len(clip), wanted.stop + 1))
-    used = references if strength > 0 else ()
-    # an accelerator looks again in less time than its memory is worth
-    memory = memory if memory is not None and models.device.type == "cpu" else DecoderMemory(0)
-    memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))], [strength, chunk])
-
-    def decode(part: slice) -> tuple[Tensor, Tensor]:
-        return _decode_part(models, clip, Z_0, flow, used, n, strength, part, tiling, memory)
-
-    decoded = _coloured(decode, ColourMatch(colour), span, chunk, report)
-    rows = slice(span.start, span.stop)
-    finished = steadied(decoded, flow.forward[rows], flow.backward[rows], steadiness, flow_config)
-    for i in span:
-        with models.computing():
-            frame = crop(next(finished), clip.size).clamp(-1, 1).cpu()
-        if i in wanted:
-            yield frame
-
-
-def _coloured(decode: Callable[[slice], tuple[Tensor, Tensor]], match: ColourMatch, span: range, chunk: int,
-              report: OnProgress) -> Iterator[Tensor]:
-    """Decoded frames (3, H, W) of `span` with the input's colours, one by one. decode: (decoded, up-sampled) of a part."""
-    parts = [slice(span.start + part.start, span.start + part.stop) for part in chunks(len(span), chunk)]
-    if match.needs_first_pass:
-        for part in parts:
-            match.observe(*decode(part))
-    for part in parts:
-        frames = match.apply(*decode(part))
-        report("decode", part.stop - span.start, len(span))
-        yield from frames
-
-
-def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], n: int,
-                 strength: float, part: slice, tiling: TilingConfig, memory: DecoderMemory) -> tuple[Tensor, Tensor]:
-    size, most = padded_size(clip.size, MULTIPLE), tiling.decode**2
-    work = _work("decoder", part.stop - part.start, size, tiling.decode)
-    decoder = cast(DetailDecoder, models.ready("decoder", work=work)[0])
-    latents = Z_0[0, part].to(models.device)
-
-    def inputs() -> DecoderInputs:
-        reach = decoder.reach
-        around = slice(max(0, part.start - reach), min(len(clip), part.stop + reach))
-        mine = slice(part.start - around.start, part.stop - around.start)
-        up = clip.up(around, models.device)
-        return _inputs(models, clip, up, flow, references, strength, around, mine, reach)
-
-    if len(tiles(size, most)) > 1:  # frames of this size would soon fill the decoder's memory
-        given = inputs()
-        return decode_in_tiles(decoder, latents, given, n, most), given.up
-    seen = memory.recall(part, lambda: decoder.look(inputs()))
-    return decoder(latents, seen, n).float(), seen.up
-
-
-def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
-            around: slice, mine: slice, reach: int) -> DecoderInputs:
-    """What the detail decoder sees; of several references the sum, each with its share."""
-    rows: dict[str, Any] = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
-    if not references:
-        return decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, **rows)
-    parts = [
-        decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, strength=strength,
-                       reference=reference.image.unsqueeze(0).to(up), key=clip.up_at(reference.key, models.device),
-                       valid=share.unsqueeze(0), to_key=flow.to_key[reference.key][around].unsqueeze(0), **rows)
-        for reference, share in zip(references, shares(references, flow, around), strict=True)
-    ]
-    first = parts[0]
-    for other in parts[1:]:
-        first = replace(first, detail=first.detail + other.detail, valid=first.valid + other.valid, key=first.key + other.key)
-    return first
-
-
 # Peak of genve-mini's live tensors in a call, float32, by torch's memory profiler on a CPU: 160 (VAE) and 316 (decoder,
 # with its inputs) at 352x224 and 704x448, one and four frames. Rounded up. The diffuser with its controller: see
 # benchmarks/memory.py.
 BYTES_PER_PIXEL = {"vae": 165, "decoder": 320, "diffuser": 80}
 
 
-def _work(network: str, frames: int, size: Sequence[int], tile: int | None = None) -> int:
+def activation_bytes(network: str, frames: int, size: Sequence[int], tile: int | None = None) -> int:
     """Bytes that a network's activations take for `frames` frames of `size` (..., H, W), or for one tile px a side of it."""
     pixels = size[-2] * size[-1]
     return BYTES_PER_PIXEL[network] * (tile**2 if tile is not None and pixels > tile**2 else frames * pixels)

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from .clip import Clip, ClipFlow, Reference
 from .conditioning.temporal import carry
+from .decode import decode_clip
 from .diffuser.sampler import timesteps
 from .diffuser.windows import WindowConfig, windows
 from .errors import InputError
 from .models import Models
-from .steps import OnProgress, augment, decode_clip, diffuse, match, silent
+from .steps import OnProgress, augment, diffuse, match, silent
 
 MOST = 100  # pictures in a sweep: more is a slip of the hand
 

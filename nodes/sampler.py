@@ -105,7 +105,7 @@ def collect(frames: Iterator[Tensor], count: int, size: tuple[int, int], progres
 
 def _decode(steering: GraphGuidance, clip: Clip, Z_0: Tensor, colour: ColourConfig, steadiness: float,
             progress: Progress) -> tuple[Tensor, tuple[str, ...]]:
-    from ..genve_core.steps import decode_clip
+    from ..genve_core.decode import decode_clip
 
     models = steering.models
     flow, references = moved(steering.flow.flow, models.device), moved(steering.references, models.device)

@@ -8,10 +8,11 @@ from media_clips import smooth_video
 
 from genve_core.bundle import load_bundle
 from genve_core.clip import Clip
+from genve_core.decode import decode_clip
 from genve_core.decoder.detail_decoder import DetailDecoder
 from genve_core.decoder.memory import DecoderMemory
 from genve_core.models import Models
-from genve_core.steps import decode_clip, encode_clip, find_flow, given_reference
+from genve_core.steps import encode_clip, find_flow, given_reference
 
 
 @pytest.fixture

@@ -22,13 +22,13 @@ from ..bundle import Bundle
 from ..clip import Clip as Shot
 from ..clip import ClipFlow, Guidance, Reference
 from ..conditioning.temporal import carry
+from ..decode import decode_clip
 from ..decoder.memory import DecoderMemory
 from ..diffuser.sampler import timesteps
 from ..errors import InputError
 from ..models import Models
 from ..steps import (
     augment,
-    decode_clip,
     diffuse,
     encode_clip,
     find_flow,

@@ -1,0 +1,110 @@
+"""The last step of the method: latents to finished frames, with the references' detail and the input's colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from torch import Tensor
+
+from .clip import MULTIPLE, Clip, ClipFlow, Reference
+from .conditioning.flow import FlowConfig
+from .conditioning.temporal import shares
+from .decoder.detail_decoder import DecoderInputs, DetailDecoder
+from .decoder.inputs import decoder_inputs
+from .decoder.memory import DecoderMemory
+from .decoder.steady import steadied
+from .decoder.tiles import decode_in_tiles, tiles
+from .media.colour import ColourConfig, ColourMatch
+from .models import Models
+from .settings import CHUNK
+from .steps import OnProgress, activation_bytes, chunks, silent
+from .video_codec import TilingConfig, crop, padded_size
+
+
+def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference] = (), *,
+                n: int, strength: float = 1.0, colour: ColourConfig = ColourConfig(), steadiness: float = 1.0,
+                flow_config: FlowConfig = FlowConfig(), frames: range | None = None, chunk: int = CHUNK,
+                tiling: TilingConfig = TilingConfig(), memory: DecoderMemory | None = None,
+                report: OnProgress = silent) -> Iterator[Tensor]:
+    """Finished frames, one by one: (3, h, w) in [-1, 1] at the clip's size, on the CPU, with the input's colours.
+
+    n: noise level of the conditions: how much detail is wanted.
+    strength: how much of the references' detail is let in; 0 is exactly as without any.
+    steadiness: weight of each neighbour in the final fusion along the motion.
+    frames: only these of the clip, in a row, counted from 0; None = all. Of Z_0 these and the frame before and after
+    them must be finished.
+    memory: of this clip and flow; another n on the CPU then takes about two thirds of the time, with the same result.
+    """
+    wanted = range(len(clip)) if frames is None else frames
+    # that fusion looks at one neighbour on each side
+    span = range(max(0, wanted.start - 1), min(len(clip), wanted.stop + 1))
+    used = references if strength > 0 else ()
+    # an accelerator looks again in less time than its memory is worth
+    memory = memory if memory is not None and models.device.type == "cpu" else DecoderMemory(0)
+    memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))], [strength, chunk])
+
+    def decode(part: slice) -> tuple[Tensor, Tensor]:
+        return _decode_part(models, clip, Z_0, flow, used, n, strength, part, tiling, memory)
+
+    decoded = _coloured(decode, ColourMatch(colour), span, chunk, report)
+    rows = slice(span.start, span.stop)
+    finished = steadied(decoded, flow.forward[rows], flow.backward[rows], steadiness, flow_config)
+    for i in span:
+        with models.computing():
+            frame = crop(next(finished), clip.size).clamp(-1, 1).cpu()
+        if i in wanted:
+            yield frame
+
+
+def _coloured(decode: Callable[[slice], tuple[Tensor, Tensor]], match: ColourMatch, span: range, chunk: int,
+              report: OnProgress) -> Iterator[Tensor]:
+    """Decoded frames (3, H, W) of `span` with the input's colours, one by one. decode: (decoded, up-sampled) of a part."""
+    parts = [slice(span.start + part.start, span.start + part.stop) for part in chunks(len(span), chunk)]
+    if match.needs_first_pass:
+        for part in parts:
+            match.observe(*decode(part))
+    for part in parts:
+        frames = match.apply(*decode(part))
+        report("decode", part.stop - span.start, len(span))
+        yield from frames
+
+
+def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], n: int,
+                 strength: float, part: slice, tiling: TilingConfig, memory: DecoderMemory) -> tuple[Tensor, Tensor]:
+    size, most = padded_size(clip.size, MULTIPLE), tiling.decode**2
+    work = activation_bytes("decoder", part.stop - part.start, size, tiling.decode)
+    decoder = cast(DetailDecoder, models.ready("decoder", work=work)[0])
+    latents = Z_0[0, part].to(models.device)
+
+    def inputs() -> DecoderInputs:
+        reach = decoder.reach
+        around = slice(max(0, part.start - reach), min(len(clip), part.stop + reach))
+        mine = slice(part.start - around.start, part.stop - around.start)
+        up = clip.up(around, models.device)
+        return _inputs(models, clip, up, flow, references, strength, around, mine, reach)
+
+    if len(tiles(size, most)) > 1:  # frames of this size would soon fill the decoder's memory
+        given = inputs()
+        return decode_in_tiles(decoder, latents, given, n, most), given.up
+    seen = memory.recall(part, lambda: decoder.look(inputs()))
+    return decoder(latents, seen, n).float(), seen.up
+
+
+def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
+            around: slice, mine: slice, reach: int) -> DecoderInputs:
+    """What the detail decoder sees; of several references the sum, each with its share."""
+    rows: dict[str, Any] = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
+    if not references:
+        return decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, **rows)
+    parts = [
+        decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, strength=strength,
+                       reference=reference.image.unsqueeze(0).to(up), key=clip.up_at(reference.key, models.device),
+                       valid=share.unsqueeze(0), to_key=flow.to_key[reference.key][around].unsqueeze(0), **rows)
+        for reference, share in zip(references, shares(references, flow, around), strict=True)
+    ]
+    first = parts[0]
+    for other in parts[1:]:
+        first = replace(first, detail=first.detail + other.detail, valid=first.valid + other.valid, key=first.key + other.key)
+    return first
