@@ -75,11 +75,11 @@ CORE = {
 VIEWS = {"GenVECompare": 430, "GenVENoiseSweep": 330, "GenVEFindShots": 170, "GenVEAttentionPreview": 190, "GenVEMetrics": 300}
 WIDTHS = {"GenVECompare": 520, "GenVENoiseSweep": 560, "GenVEFindShots": 320, "GenVEAttentionPreview": 340,
           "GenVEMetrics": 420}
-# px of height without the title bar, of nodes that grow by the picture they show while or after they run: the most of all
-# front ends, for frames of 4:3. tests/browser/checks.mjs finds what is too little.
+# px of height without the title bar, of nodes that grow by the picture or text they show while or after they run: the most
+# of all front ends, for frames of 4:3. tests/browser/checks.mjs finds what is too little.
 GROWN = {"LoadVideo": 310, "LoadImage": 350, "SaveVideo": 390, "SaveImage": 340, "PreviewImage": 310,
-         "GenVEUpscaleEncode": 475, "GenVEVideoDiffuserSampler": 470, "GenVEEnhanceVideo": 650, "GenVEFindShots": 560,
-         "GenVEAttentionPreview": 430, "GenVENoiseSweep": 720}
+         "GenVEUpscaleEncode": 475, "GenVENoiseAugmentation": 200, "GenVEVideoDiffuserSampler": 470, "GenVEEnhanceVideo": 650,
+         "GenVEFindShots": 560, "GenVEAttentionPreview": 430, "GenVENoiseSweep": 720}
 NOTE = "MarkdownNote"  # of the front end alone
 
 
