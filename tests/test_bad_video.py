@@ -73,6 +73,14 @@ def test_a_stream_without_duration_or_times_keeps_every_frame(genve, clips):
     assert len(frames_of("out.mkv")) == FRAMES
 
 
+@pytest.mark.parametrize("kind", ["mkv", "mp4", "webm"])
+def test_a_title_that_is_not_utf_8_is_no_reason_to_refuse_a_video(genve, clips, kind):
+    # an "é" of Latin-1 in the tags that muxer and encoder left
+    Path(f"old.{kind}").write_bytes(clips[kind].read_bytes().replace(b"Lav", b"\xe9av"))
+    assert genve(f"old.{kind}", "--lossless")[0] == 0
+    assert len(frames_of("out.mkv")) == FRAMES
+
+
 def test_fewer_frames_than_announced_are_told(genve, clips):
     data = bytearray(clips["mp4"].read_bytes())
     at = data.index(b"mdat")

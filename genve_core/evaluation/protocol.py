@@ -156,7 +156,7 @@ def _video_frames(path: Path) -> Iterator[np.ndarray]:
     from av.error import FFmpegError
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
     except FFmpegError as error:

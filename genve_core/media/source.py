@@ -24,6 +24,8 @@ DEFAULT_RATE = Fraction(25)
 _NOT_VIDEO = ("ansi", "bintext", "xbin", "idf")  # FFmpeg draws text files as pictures
 _REMEDY = "give a video file (.mp4, .mov, .mkv, .webm, .avi ...) or a folder of images"
 
+ODD_TEXT = "replace"  # old cameras write titles that are not UTF-8; PyAV would refuse the whole file
+
 Note = Callable[[str], None]
 
 
@@ -36,7 +38,7 @@ def open_video(path: Path) -> "InputContainer":
 
     check_exists(path)
     try:
-        container = av.open(f"file:{path}")
+        container = av.open(f"file:{path}", metadata_errors=ODD_TEXT)
     except PermissionError as error:
         raise InputError(
             f"{path} cannot be read (permission denied); allow reading it or copy it elsewhere"
@@ -149,7 +151,7 @@ def decoded_image(path: Path) -> tuple[Any, Any]:
 
     try:
         # Opened by content: by name, "a%d.png" would be taken for a numbered sequence.
-        with path.open("rb") as file, av.open(file, "r") as container:
+        with path.open("rb") as file, av.open(file, "r", metadata_errors=ODD_TEXT) as container:
             stream = video_stream(container)
             for frame in container.decode(stream):
                 return frame, stream.codec_context
