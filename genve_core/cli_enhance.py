@@ -98,7 +98,9 @@ def enhance(args: argparse.Namespace) -> int:
     diffusers_logging.set_verbosity_error()  # its advice is for programmers
     parse_references(args.reference or [], parse_config(args).key_frame)
     device = "cpu" if args.ray else str(pick_device(args.device))  # with --ray nothing is computed here
-    find_bundle(args.bundle)
+    bundle = find_bundle(args.bundle)
+    if args.creativity is not None:
+        args.noise_level = noise_level_for(read_dial(bundle), args.creativity)
     args.models = functools.cache(lambda: Models(load_bundle(args.bundle), device))
     work = plan(args.input, args.output, args.format, args.lossless)
     with Progress() as progress:
@@ -111,8 +113,6 @@ def enhance_one(args: argparse.Namespace) -> None:
     """Look, enhance, write. Raises InputError before any long work where the arguments do not fit."""
     begin, memory = time.perf_counter(), PeakMemory()
     config = parse_config(args)
-    if args.creativity is not None:
-        config = replace(config, noise_level=noise_level_for(read_dial(find_bundle(args.bundle)), args.creativity))
     given = parse_references(args.reference or [], config.key_frame)
     with Progress(args.label) as progress, VideoReader(args.input) as video, only_run_on(args.output):
         config = fit_to_input(config, video.info, args.frames, [frame for frame, _ in given])

@@ -132,7 +132,16 @@ def test_ctrl_c_ends_all_files(genve, monkeypatch):
     assert not list(Path("new").iterdir())
 
 
-def test_a_mistake_in_the_options_is_told_once(genve):
-    code, _, err = genve("old", "-o", "new", "--noise-level", "1000")
-    assert code == 2 and err == ["genve enhance: error: noise level must be in [0, 999], got 1000"]
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--noise-level", "1000"), "noise level must be in [0, 999], got 1000"),
+        (("--creativity", "2"), "creativity must be in [0, 1], got 2.0"),
+        (("--creativity", "0.5"), "this bundle has no measured curve of its noise level that rises; give the noise level "
+                                  "itself, or measure it with `genve study noise --write-dial`"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_options_is_told_once(genve, options, said):
+    code, _, err = genve("old", "-o", "new", *options)
+    assert code == 2 and err == [f"genve enhance: error: {said}"]
     assert not Path("new").exists()
