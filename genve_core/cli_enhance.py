@@ -23,7 +23,7 @@ from .devices import pick_device
 from .dial import noise_level_for
 from .errors import InputError
 from .film import Film, FilmRun, Piece, assign, pieces, retrying, scan
-from .job import Finished, Job, fingerprint, finished_frames, recorded_sizes, remove_half_written
+from .job import Finished, Job, fingerprint, finished_frames, recorded_sizes, remove_half_written, tidy_up
 from .lock import only_run_on
 from .media import ColourConfig, VideoInfo, VideoReader, VideoWriter
 from .media.colour import Method
@@ -103,6 +103,9 @@ def enhance(args: argparse.Namespace) -> int:
         args.noise_level = noise_level_for(read_dial(bundle), args.creativity)
     args.models = functools.cache(lambda: Models(load_bundle(args.bundle), device))
     work = plan(args.input, args.output, args.format, args.lossless)
+    if not args.overwrite:  # with it, finished pieces still spare work
+        for _, output in work.pairs:
+            tidy_up(output)
     with Progress() as progress:
         progress.notes(work.notes)
     with Cluster(args.ray, args.device) if args.ray else nullcontext() as args.cluster:

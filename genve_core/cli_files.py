@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .cli_errors import FAILURE, told
 from .errors import InputError
+from .job import is_there
 from .media import probe
 from .media.encode import CONTAINERS
 from .media.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_stills
@@ -122,8 +123,7 @@ def for_each(args: argparse.Namespace, work: Plan, enhance: Callable[[argparse.N
 
 def _one(args: argparse.Namespace, enhance: Callable[[argparse.Namespace], None], bar: _Files) -> str:
     """How one of several ended: done, skipped or failed."""
-    output = Path(args.output)
-    if not args.overwrite and output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    if not args.overwrite and is_there(args.output):
         return "skipped"
     try:
         enhance(args)

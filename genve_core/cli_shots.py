@@ -64,12 +64,14 @@ def jobs(args: argparse.Namespace) -> None:
     if not found:
         print(f"no interrupted jobs in {args.folder}")
     for job in found:
-        state = ""
+        over, state = False, ""
         try:
             with only_run_on(job.path):
+                over = job.over
                 if args.clean:
                     shutil.rmtree(job.folder)
                     state = ", removed"
         except InputError:
             state = ", a run is at work on it" + (" (not removed)" if args.clean else "")
-        print(f"{job.output}: {job.finished} of {job.pieces} pieces of {job.input}, {job.bytes / 1e6:.1f} MB{state}")
+        kept = f"finished, {job.finished} pieces left over" if over else f"{job.finished} of {job.pieces} pieces"
+        print(f"{job.output}: {kept} of {job.input}, {job.bytes / 1e6:.1f} MB{state}")

@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor
 from . import __version__
 from .bundle import sha256
 from .errors import InputError
+from .lock import only_run_on
 from .media import VideoInfo, VideoReader, VideoWriter
 from .sizes import Sizes
 
@@ -44,6 +46,12 @@ def job_folder(output: str | Path) -> Path:
     """Where the pieces of an output are kept."""
     path = Path(output).absolute()
     return path.with_name(f".{path.name}{SUFFIX}")
+
+
+def is_there(output: str | Path) -> bool:
+    """Whether an output exists; an empty folder is none."""
+    path = Path(output)
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def remove_half_written(output: str | Path, keep: Path) -> None:
@@ -186,18 +194,37 @@ class FoundJob:
         """Of the output."""
         return self.folder.with_name(self.folder.name[1 : -len(SUFFIX)])
 
+    @property
+    def over(self) -> bool:
+        """The output is there, written after all that was kept for it: the run was killed before it could tidy up. An older
+        output is one that a run was to replace."""
+        if not is_there(self.path):
+            return False
+        named = self.path.stat().st_mtime_ns
+        return all(file.stat().st_mtime_ns <= named for file in self.folder.iterdir())
+
 
 def find_jobs(folder: Path) -> list[FoundJob]:
     """The jobs of outputs in `folder`, oldest first; one whose file cannot be read has 0 pieces."""
-    found = []
-    for place in sorted(folder.glob(f".*{SUFFIX}"), key=lambda p: p.stat().st_mtime):
-        about = _read(place) or {}
-        files = [file for file in place.iterdir() if _FINISHED.fullmatch(file.name)]
-        output = str(about.get("output", place.name[1 : -len(SUFFIX)]))
-        pieces = about.get("pieces")
-        found.append(FoundJob(place, output, str(about.get("input", "unknown")), len(files),
-                              pieces if isinstance(pieces, int) else 0, sum(file.stat().st_size for file in files)))
-    return found
+    return [_found(place) for place in sorted(folder.glob(f".*{SUFFIX}"), key=lambda p: p.stat().st_mtime)]
+
+
+def _found(place: Path) -> FoundJob:
+    about = _read(place) or {}
+    files = [file for file in place.iterdir() if _FINISHED.fullmatch(file.name)]
+    output = str(about.get("output", place.name[1 : -len(SUFFIX)]))
+    pieces = about.get("pieces")
+    return FoundJob(place, output, str(about.get("input", "unknown")), len(files), pieces if isinstance(pieces, int) else 0,
+                    sum(file.stat().st_size for file in files))
+
+
+def tidy_up(output: str | Path) -> None:
+    """Remove the pieces of an output that is finished, which a run leaves if it is killed just after it named the output."""
+    folder = job_folder(output)
+    if folder.is_dir():
+        with suppress(InputError), only_run_on(output):  # a run that is at work does it itself
+            if _found(folder).over:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def recorded_sizes(output: str | Path, made_with: str) -> Sizes | None:

@@ -254,6 +254,7 @@ def test_one_shot_looks_for_no_cuts(genve):
 def test_jobs_are_listed_and_cleaned(genve, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(Job, "remove", lambda self: None)
     assert genve()[0] == 0
+    Path("out.mkv").unlink()
     assert main(["jobs", str(tmp_path)]) == 0
     listed = capsys.readouterr().out
     assert re.search(r"out\.mkv: 5 of 5 pieces of two\.mkv, \d+\.\d MB", listed), listed
