@@ -86,9 +86,9 @@ class StagePeaks:
         self._stage, self._held, self._at = stage, resident("VmRSS"), time.perf_counter()
 
 
-def resident(field: str) -> int:
-    """A field of /proc/self/status in bytes."""
-    line = next(line for line in (SELF / "status").read_text().splitlines() if line.startswith(field))
+def resident(field: str, process: Path = SELF) -> int:
+    """A field of a process's /proc/PID/status in bytes; 0 for one that has ended."""
+    line = next((line for line in (process / "status").read_text().splitlines() if line.startswith(field)), f"{field} 0")
     return int(line.split()[1]) * 1024
 
 

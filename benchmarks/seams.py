@@ -17,6 +17,7 @@ own pan, still scene and fast pan, which have no truth of their own.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.enhance import moving_pattern  # noqa: E402
-from benchmarks.long_video import scenes, seam_score  # noqa: E402
+from benchmarks.long_video import scenes  # noqa: E402
 from benchmarks.timing import chip_name  # noqa: E402
 from genve_core.bundle import DEFAULT_BUNDLE, Bundle, load_bundle  # noqa: E402
 from genve_core.decoder.tiles import tiles  # noqa: E402
@@ -40,6 +41,8 @@ from genve_core.video_codec import TilingConfig, upsample  # noqa: E402
 
 FRAMES = 32
 WINDOWS = {1: WindowConfig(32, 0), 2: WindowConfig(18, 4), 4: WindowConfig(11, 4), 8: WindowConfig(6, 2)}
+NEAR = 4  # frames on either side with which the change at a border is compared
+LEAST = 0.05 / 127.5  # a twentieth of an 8-bit step: below it, a still scene's change is rounding
 AROUND = 8  # px on either side with which the step at a border is compared
 SMALLEST = TilingConfig(tile=256, overlap=64, decode=512, diffuse=512)
 
@@ -92,6 +95,15 @@ def report_windows(bundle: Bundle, name: str, poor: Tensor, truth: Tensor | None
             line += f", truth there {seam_score(changes(truth), borders) / clip:.3f} of the input's"
         apart = (results[count] - results[1]).abs()
         print(f"{line}; frames differ by {apart.mean() * 127.5:.3f} grey levels, {apart.max() * 127.5:.1f} at most", flush=True)
+
+
+def seam_score(change: list[float], borders: list[int]) -> float:
+    """Mean over the borders of the change there over the mean change of the frames around that are no border."""
+    ratios = []
+    for b in borders:
+        others = [change[i] for i in range(max(1, b - NEAR), min(len(change), b + NEAR + 1)) if i not in borders]
+        ratios.append((change[b] + LEAST) / (statistics.mean(others) + LEAST))
+    return statistics.mean(ratios)
 
 
 def report_tiles(bundle: Bundle, size: tuple[int, int]) -> None:
