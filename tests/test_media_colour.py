@@ -2,8 +2,8 @@ import pytest
 import torch
 from media_clips import smooth_video
 
-from genve_core.media import ColourConfig, ColourMatch
-from genve_core.media.colour import ClipStatistics, low_pass
+from genve_core.media import ColourConfig, ColourMatch, colour
+from genve_core.media.colour import ClipStatistics, chroma, low_pass
 
 
 def clip(frames=6, h=45, w=61):
@@ -59,6 +59,22 @@ def test_low_keeps_sharp_detail_and_takes_slow_colour_from_the_input():
     fixed = ColourMatch().apply(detail - slow, slow)
     inner = fixed[..., 24:-24, 24:-24]
     assert (inner - (slow + detail)[..., 24:-24, 24:-24]).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("tint", [(0, 0, 0), (0.1, 0, -0.1)])
+def test_low_keeps_a_grey_or_tinted_clip_free_of_fringes(tint):
+    grey = clip()[:, :1].expand(-1, 3, -1, -1) * 0.5 + torch.tensor(tint).view(1, 3, 1, 1)
+    invented = grey + 0.1 * torch.randn(grey.shape, generator=torch.Generator().manual_seed(1))
+    result = ColourMatch().apply(invented, grey)
+    assert (chroma(result) - chroma(grey)).abs().max() < 1e-5
+    assert (result.mean(1) - grey.mean(1)).std() > 0.05  # the detail in brightness stays
+
+
+def test_low_leaves_the_detail_of_a_clip_in_colour_as_it_is(monkeypatch):
+    inputs, result = clip(), clip() + 0.1 * torch.randn(clip().shape, generator=torch.Generator().manual_seed(1))
+    matched = ColourMatch().apply(result, inputs)
+    monkeypatch.setattr(colour, "COLOURFUL", 1e-9)
+    assert torch.equal(matched, ColourMatch().apply(result, inputs))
 
 
 def test_chunks_do_not_change_the_result():

@@ -2,8 +2,8 @@
 
 "low": the low frequencies of each frame are those of the up-sampled input ("wavelet colour fix" in other
 work, here with one Gaussian split). The low-pass is tied to the input's own frames, so it cannot flicker more
-than the input does. "adain": mean and deviation per channel, measured over the whole clip; per-frame
-statistics would flicker.
+than the input does. A grey input stays grey: networks draw thin coloured fringes into old films.
+"adain": mean and deviation per channel, measured over the whole clip; per-frame statistics would flicker.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Method = Literal["low", "adain", "none"]
+
+# Deviation of a frame's colours, in [-1, 1] units, from which on it is in colour. A compressed black-and-white film has up
+# to 0.3 grey levels of 255, nine clips in colour have 4.5 and more.
+COLOURFUL = 2 / 127.5
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class ColourMatch:
         x, reference = result.float(), upsampled.float()
         if self.config.method == "low":
             change = low_pass(reference - x, self.config.sigma)
+            greyness = 1 - colourfulness(reference)
+            if greyness.any():
+                change -= greyness * chroma(x + change - reference)
         else:
             change = self._adain(x) - x
         return (x + strength * change).clamp(-1, 1).to(result.dtype)
@@ -75,6 +82,17 @@ class ColourMatch:
         mean, wanted = self._result.mean, self._input.mean
         shift, scale = ((v.float().to(x.device).view(1, 3, 1, 1)) for v in (wanted - mean * scale, scale))
         return x * scale + shift
+
+
+def chroma(x: Tensor) -> Tensor:
+    """What makes (f, 3, h, w) differ from grey: the channels without their mean."""
+    return x - x.mean(1, keepdim=True)
+
+
+def colourfulness(x: Tensor) -> Tensor:
+    """0 for grey frames (f, 3, h, w) or frames of one tint, 1 for frames in colour, (f, 1, 1, 1). See `COLOURFUL`."""
+    deviation = chroma(x[..., ::4, ::4]).std(dim=(2, 3), correction=0).square().mean(1).sqrt()
+    return (deviation / COLOURFUL).clamp(max=1).view(-1, 1, 1, 1)
 
 
 class ClipStatistics:
