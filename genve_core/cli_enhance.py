@@ -74,6 +74,8 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
                    help="how a reference of another aspect is fitted (default: %(default)s)")
     p.add_argument("--no-colour-match", dest="match_colour", action="store_false",
                    help="keep the reference's own colours")
+    p.add_argument("--no-align", dest="align", action="store_false",
+                   help="take the reference as it lies, even if it is shifted against the key frame or shows something else")
     p.add_argument("--colour", choices=get_args(Method), default=d.colour.method,
                    help="what the output takes from the input's colours: low frequencies, statistics, or nothing "
                         "(default: %(default)s)")
@@ -214,7 +216,7 @@ def parse_config(args: argparse.Namespace) -> EnhanceConfig:
         scale=args.scale, size=None if args.size is None else parse_size(args.size),
         key_frame=parse_key_frame(args.key_frame), noise_level=args.noise_level,
         reference_strength=args.reference_strength, steps=args.steps, seed=args.seed, fit=args.fit,
-        match_colour=args.match_colour, colour=ColourConfig(args.colour), steadiness=args.steadiness,
+        match_colour=args.match_colour, align=args.align, colour=ColourConfig(args.colour), steadiness=args.steadiness,
     ))
 
 

@@ -112,7 +112,8 @@ class Enhancer:
                     made.append(own_reference(self.models, clip, Z, key, seed=config.seed, tiling=config.tiling))
                 else:
                     made.append(given_reference(self.models, clip, picture, key, fit=config.fit,
-                                                match_colour=config.match_colour, tiling=config.tiling))
+                                                match_colour=config.match_colour, align=config.align,
+                                                tiling=config.tiling))
         self.notes = tuple(dict.fromkeys([*self.notes, *(note for one in made for note in one.notes)]))
         return made
 

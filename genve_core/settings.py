@@ -28,6 +28,7 @@ class EnhanceConfig:
     seed: int = 0
     fit: Fit = "cover"  # of the user's reference: cover, contain, stretch
     match_colour: bool = True  # give the user's reference the key frame's colours
+    align: bool = True  # move a reference that lies beside the key frame onto it, and do not use an unrelated one
     flow: FlowConfig = field(default_factory=FlowConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     tiling: TilingConfig = field(default_factory=TilingConfig)

@@ -34,6 +34,7 @@ from .diffuser.tiles import latent_tiles
 from .diffuser.windows import WindowConfig, frame_noise, fuse, window_weights, windows
 from .errors import InputError
 from .models import Models
+from .reference.agreement import onto_key_frame
 from .reference.image_diffuser import make_reference
 from .reference.semantic_alignment import AlignmentNoise
 from .reference.user_image import Fit, fit_reference
@@ -139,11 +140,15 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
 
 
 def given_reference(models: Models, clip: Clip, picture: Tensor | str | Path, key: int, *, fit: Fit = "cover",
-                    match_colour: bool = True, tiling: TilingConfig = TilingConfig()) -> Reference:
-    """The user's picture in place of section 3.2's: fitted to the key frame and encoded. See `fit_reference`."""
+                    match_colour: bool = True, align: bool = True, tiling: TilingConfig = TilingConfig()) -> Reference:
+    """The user's picture in place of section 3.2's: fitted to the key frame and encoded. See `fit_reference`.
+
+    align: move a picture that lies beside the key frame onto it, and do not use an unrelated one; see `onto_key_frame`.
+    """
     with torch.inference_mode():  # not in bf16: a picture has finer steps
         target = crop(clip.up_at(key, models.device), clip.size)[0].cpu()
         fitted = fit_reference(picture, clip.size, fit=fit, match_to=target if match_colour else None)
+        fitted = onto_key_frame(fitted, target) if align else fitted
     with models.computing():
         image, valid = (pad_to_multiple(x.unsqueeze(0).to(models.device), MULTIPLE) for x in (fitted.image, fitted.valid))
         (vae,) = models.ready("vae", work=activation_bytes("vae", 1, image.shape))

@@ -36,7 +36,8 @@ def picture():
 def made(models, frames, picture):
     """What lies before the sweep in the graph: clip, Z, references, flow."""
     clip = Clip(frames, SIZE)
-    references = {"A": (given_reference(models, clip, picture, 4),), "B": (given_reference(models, clip, -picture, 4),)}
+    references = {name: (given_reference(models, clip, shown, 4, align=False),)
+                  for name, shown in {"A": picture, "B": -picture}.items()}
     return clip, encode_clip(models, clip), references, find_flow(models, clip, [4])
 
 
@@ -49,7 +50,7 @@ def run(models, made, config, references=None):
 def test_pictures_are_those_of_the_whole_run(models, made, frames, picture, strength):
     columns = run(models, made, SweepConfig((0, 300), (0, 7), seed=5, strength=strength))
     assert list(columns) == ["n = 0, A", "n = 300, A", "n = 0, B", "n = 300, B"]
-    config = EnhanceConfig(scale=2, noise_level=300, seed=5, key_frame=4, reference_strength=strength)
+    config = EnhanceConfig(scale=2, noise_level=300, seed=5, key_frame=4, reference_strength=strength, align=False)
     whole = torch.cat([*Enhancer(models, config).run(frames, picture)])
     for shown, frame in zip(columns["n = 300, A"], (0, 7), strict=True):
         assert (shown - whole[frame]).abs().max() < 1e-5
@@ -68,7 +69,7 @@ def test_far_frames_get_their_own_windows_with_the_noise_of_the_clip(models, mad
     window = WindowConfig(4, 1)
     columns = run(models, made, SweepConfig((300,), (0, 9), window=window), {"": made[2]["A"]})
     assert list(columns) == ["n = 300"]
-    config = EnhanceConfig(scale=2, noise_level=300, key_frame=4, window=window)
+    config = EnhanceConfig(scale=2, noise_level=300, key_frame=4, window=window, align=False)
     whole = torch.cat([*Enhancer(models, config).run(frames, picture)])
     # with one step windows do not speak with each other before they are fused
     assert (columns["n = 300"][0] - whole[0]).abs().max() < 1e-5

@@ -152,7 +152,7 @@ class Ablation:
                 references[name] = own_reference(self.models, shot, Z, key)
             else:
                 given = to_video(picture(sample)[key][None])[0]
-                references[name] = given_reference(self.models, shot, given, key)
+                references[name] = given_reference(self.models, shot, given, key, align=False)
         flow = find_flow(self.models, shot, [key])
         return Scene(sample, shot, metrics.motion_between_frames(sample.truth), Z, clean, flow, references)
 

@@ -133,12 +133,13 @@ def low_pass(x: Tensor, sigma: float) -> Tensor:
     if reduce > 1:
         small = F.interpolate(x, size=(-(-h // reduce), -(-w // reduce)), mode="area")
         # The box blurs by a variance of 1/12, the bilinear step by 1/6 small pixels: this does the rest.
-        small = _gaussian(small, ((pixels / reduce) ** 2 - 0.25) ** 0.5)
+        small = gaussian(small, ((pixels / reduce) ** 2 - 0.25) ** 0.5)
         return F.interpolate(small, size=(h, w), mode="bilinear", align_corners=False)
-    return _gaussian(x, pixels)
+    return gaussian(x, pixels)
 
 
-def _gaussian(x: Tensor, sigma: float) -> Tensor:
+def gaussian(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian low-pass of (f, c, h, w), borders mirrored; sigma in pixels."""
     radius = max(1, round(3 * sigma))
     at = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (at / max(sigma, 1e-3)) ** 2)
