@@ -26,12 +26,14 @@ def core_frames(images):
 
 @pytest.fixture(scope="module")
 def files(host):
-    """In the server's input folder: clip.mkv (7 frames of 41x23 px with sound), a.png and b.png."""
+    """In the server's input folder: clip.mkv (7 frames of 41x23 px with sound), a.png and b.png, its middle frame with
+    detail that only they have."""
     video = core_frames(moving(7, 23, 41))
+    key_frame = torch.nn.functional.interpolate(video[3:4], size=(60, 107), mode="bicubic")[0].clamp(-1, 1)
     write_clip(host.input / "clip.mkv", list(to_bytes(video)), pixel_format="bgr0", sound="flac")
     for seed, name in enumerate(("a.png", "b.png"), 1):
-        picture = (moving(1, 60, 100, seed=seed)[0] * 255).byte().numpy()
-        Image.fromarray(picture).save(host.input / name)
+        detail = 0.15 * torch.randn(3, 60, 107, generator=torch.Generator().manual_seed(seed))
+        Image.fromarray(to_bytes((key_frame + detail).clamp(-1, 1).unsqueeze(0))[0]).save(host.input / name)
     return host.input
 
 
