@@ -85,7 +85,7 @@ def test_strength_0_is_no_reference_to_the_bit(host, files, tmp_path):
 
 def test_strength_0_equals_the_steps_without_any_reference(run_node, mini, genve):
     """Not through the pipeline, which leaves the reference out, but by the single steps of genve_core."""
-    steps, clips, sampler = (genve(f"genve_core.{name}") for name in ("steps", "clip", "diffuser.sampler"))
+    steps, decode, clips, sampler = (genve(f"genve_core.{name}") for name in ("steps", "decode", "clip", "diffuser.sampler"))
     models, video = mini[0], moving(6)
     clip = clips.Clip(core_frames(video), (48, 80))
     with torch.inference_mode():
@@ -94,7 +94,7 @@ def test_strength_0_equals_the_steps_without_any_reference(run_node, mini, genve
         guidance = steps.match(models, Z_n, None, 250)
         Z_0 = steps.diffuse(models, Z, guidance, sampler.timesteps(250, 1))
         flow = steps.find_flow(models, clip, [])
-        frames = torch.stack(list(steps.decode_clip(models, clip, Z_0, flow, n=250)))
+        frames = torch.stack(list(decode.decode_clip(models, clip, Z_0, flow, n=250)))
     assert torch.equal(run_graph(run_node, models, video, strength=0.0).frames, (frames.movedim(1, -1) + 1) / 2)
 
 
@@ -143,11 +143,10 @@ def test_several_references_equal_the_pipeline(run_node, mini, genve):
 
 
 def test_a_transparent_reference_is_not_used_where_it_is_transparent(run_node, mini):
-    opaque = moving(1, 48, 80, channels=4, seed=1)
-    opaque[..., 3] = 1
+    images = moving(3, 48, 80)
+    opaque = torch.cat([images[1:2], torch.ones(1, 48, 80, 1)], dim=-1)
     half = opaque.clone()
     half[:, :, 40:, 3] = 0
-    images = moving(3, 48, 80)
     shared = {"images": images, "bundle": mini[0], "key_frame": 1}
     whole, _ = run_node("GenVEReferenceFromImage", image=opaque, **shared)
     part, _ = run_node("GenVEReferenceFromImage", image=half, **shared)
