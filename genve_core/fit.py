@@ -28,7 +28,7 @@ KEY = 3  # of the flow to one key frame with its validity, held
 BETWEEN = 4  # of the flow between neighbours, held
 LATENTS = 9  # of all that lies on the latents' grid while windows are denoised
 VAE, DECODER, DIFFUSER = 165, 250, 80
-INPUTS = 90  # of the decoder's inputs, and of what else decoding holds
+INPUTS = 150  # of the decoder's inputs, and of what else decoding holds; for 4K the sum is about an eighth too low
 BF16 = 0.65
 SOURCE = 24  # bytes per pixel of input and frame: read, and once more while it is stacked
 
