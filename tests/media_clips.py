@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from av.filter import Graph
 from torch import Tensor
 
 from genve_core.media import VideoInfo
@@ -31,6 +32,15 @@ def plane_frame(pixel_format: str, w: int, h: int, values: list[int]) -> av.Vide
         dtype = np.uint16 if frame.format.components[0].bits > 8 else np.uint8
         np.frombuffer(plane, dtype)[:] = value
     return frame
+
+
+def interlaced(frame: av.VideoFrame) -> av.VideoFrame:
+    """The same picture, flagged as two fields with the top one first."""
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format.name, time_base=Fraction(1, 25))
+    graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull()  # type: ignore[return-value]
 
 
 def write_clip(

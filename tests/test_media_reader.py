@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 from av.stream import Disposition
-from media_clips import LOSSLESS, plane_frame, smooth_video, to_bytes, turn, write_clip
+from media_clips import LOSSLESS, interlaced, plane_frame, smooth_video, to_bytes, turn, write_clip
 
 from genve_core.errors import InputError
 from genve_core.media import VideoReader
+from genve_core.media.deinterlace import deinterlaced
 from genve_core.media.pixels import Colour, to_rgb
 
 HALF_STEP = 1 / 255 + 1e-5  # of 8-bit rounding, in [-1, 1]
@@ -263,13 +264,97 @@ def test_a_single_image_is_a_clip_of_one_frame(tmp_path):
     assert len(frames) == reader.info.frames == 1 and reader.info.duration == Fraction(1, 25)
 
 
-def test_interlaced_video_is_read_with_a_word(tmp_path):
+def moving_bars(pixel_format, frames=7, h=48, w=64):
+    """Vertical bars that move 2 px a field: as woven frames, and as whole ones at the time of each first field."""
+    across = np.arange(w)[None] - 2 * np.arange(2 * frames)[:, None]
+    fields = np.clip(np.abs(across % 16 - 8) - 2, 0, 4) / 4 * 200 + 16  # (2 frames, w)
+    whole = np.repeat(fields[::2, None], h, axis=1)
+    woven = whole.copy()
+    woven[:, 1::2] = fields[1::2, None]
+    scale = 4 if "10" in pixel_format else 1
+
+    def pictures(values):
+        for luma in values:
+            frame = plane_frame(pixel_format, w, h, [0, 128 * scale, 128 * scale])
+            plane = np.frombuffer(frame.planes[0], np.uint16 if scale > 1 else np.uint8)
+            plane.reshape(h, -1)[:, :w] = (luma * scale).round()
+            yield frame
+
+    return list(pictures(woven)), list(pictures(whole))
+
+
+def combing(frames):
+    """How much the rows of upright bars differ from their neighbours; 0 without combing."""
+    x = torch.stack([f.rgb for f in frames])
+    return float((x[..., 1:-1, :] - (x[..., :-2, :] + x[..., 2:, :]) / 2).abs().mean())
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv420p10le"])
+def test_interlaced_video_is_deinterlaced_with_a_word(tmp_path, pixel_format):
+    woven, whole = moving_bars(pixel_format)
+    times = [0, 1, 2, 5, 6, 7, 9]  # a rate that varies: it is not the filter's to change
+    path = write_clip(tmp_path / "a.mkv", [interlaced(picture) for picture in woven], options=LOSSLESS, times=times)
+    reader, frames = read(path)
+    assert reader.info.interlaced and reader.notes == ["a.mkv is interlaced; it is deinterlaced (bwdif)"]
+    assert [(f.index, f.time) for f in frames] == [(i, Fraction(t, 25)) for i, t in enumerate(times)]
+    left = read(write_clip(tmp_path / "woven.mkv", woven, options=LOSSLESS))[1]  # not flagged
+    truth = read(write_clip(tmp_path / "whole.mkv", whole, options=LOSSLESS))[1]
+    assert combing(left) > 0.2 and combing(truth) < 1e-6
+    assert combing(frames) < combing(left) / 10
+    for a, b, c in zip(frames, truth, left, strict=True):
+        assert torch.equal(a.rgb[:, ::2], c.rgb[:, ::2]), "the first field must stay as it is"
+        assert (a.rgb - b.rgb).abs().mean() < (c.rgb - b.rgb).abs().mean() / 4
+
+
+def test_a_part_of_an_interlaced_video_equals_the_same_part_of_the_whole(tmp_path):
+    woven = moving_bars("yuv420p")[0]
+    with VideoReader(write_clip(tmp_path / "a.mkv", [interlaced(p) for p in woven], options=LOSSLESS)) as reader:
+        whole = list(reader)
+        for start, stop in ((0, 1), (1, 4), (3, 99), (6, 7), (7, 9)):
+            part = list(reader.frames(start, stop))
+            assert [f.index for f in part] == list(range(start, min(stop, 7)))
+            assert all(torch.equal(f.rgb, whole[f.index].rgb) and f.time == whole[f.index].time for f in part)
+        assert [(f.index, torch.equal(f.rgb, whole[f.index].rgb)) for f in reader.picked({2, 5})] == [(2, True), (5, True)]
+
+
+def test_only_flagged_pictures_are_deinterlaced(tmp_path):
+    woven = moving_bars("yuv420p")[0]
+    mixed = [interlaced(p) if i in (2, 3, 5) else p for i, p in enumerate(woven)]
+    reader, frames = read(write_clip(tmp_path / "mixed.mkv", mixed, options=LOSSLESS))
+    left = read(write_clip(tmp_path / "woven.mkv", woven, options=LOSSLESS))[1]
+    assert [torch.equal(a.rgb, b.rgb) for a, b in zip(frames, left, strict=True)] == [i not in (2, 3, 5) for i in range(7)]
+    assert not reader.info.interlaced and any("deinterlaced" in note for note in reader.notes)
+    assert [f.time for f in frames] == [f.time for f in left]
+
+
+@pytest.mark.parametrize("packed, tags", [("nv12", 1), ("uyvy422", 1), ("rgb24", 0)])
+def test_packed_interlaced_pictures_keep_their_colours(packed, tags):
+    """As planar ones are filtered, or, where FFmpeg would convert them, left as they are with a word."""
+    planar = {"nv12": "yuv420p", "uyvy422": "yuv422p", "rgb24": "rgb24"}[packed]
+    notes, results = [], []
+    for pixel_format in (planar, packed):
+        frames = [av.VideoFrame.from_ndarray(x, "rgb24").reformat(format=planar).reformat(format=pixel_format)
+                  for x in to_bytes(smooth_video(3, 32, 48))]
+        for frame in frames:
+            frame.colorspace, frame.color_range = tags, tags
+        pictures = ((interlaced(frame), Fraction(i)) for i, frame in enumerate(frames))
+        results.append([to_rgb(frame, Colour(), False)[0] for frame, _ in deinterlaced(pictures, "a.avi", notes.append)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)) and len(results[0]) == 3
+    assert all(("stay woven" in note) == (packed == "rgb24") for note in notes) and notes
+
+
+def test_interlaced_pictures_too_small_for_the_filter_stay_woven_with_a_word(tmp_path):
+    path = write_clip(tmp_path / "a.mkv", [interlaced(plane_frame("yuv420p", 8, 2, [99, 128, 128]))] * 2, options=LOSSLESS)
+    reader, frames = read(path)
+    assert len(frames) == 2 and any("yuv420p, 8x2 px, which cannot be deinterlaced" in note for note in reader.notes)
+
+
+def test_interlaced_h264_is_deinterlaced(tmp_path):
     path = write_clip(
-        tmp_path / "a.mp4", list(to_bytes(smooth_video(3, 64, 64))), codec="libx264", pixel_format="yuv420p",
-        options={"x264-params": "interlaced=1"},
+        tmp_path / "a.mp4", moving_bars("yuv420p")[0], codec="libx264", options={"x264-params": "interlaced=1", "crf": "4"},
     )  # fmt: skip
     reader, frames = read(path)
-    assert len(frames) == 3 and any("interlaced" in note for note in reader.notes)
+    assert len(frames) == 7 and combing(frames) < 0.03 and any("deinterlaced" in note for note in reader.notes)
 
 
 def long_clip(path, **kw):

@@ -66,6 +66,7 @@ class VideoInfo:
     has_alpha: bool = False
     has_audio: bool = False
     interlaced: bool = False
+    """True if the first picture is flagged so; the reader deinterlaces."""
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel over its height, upright. 1 for nearly every video."""
 

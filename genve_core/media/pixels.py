@@ -56,7 +56,7 @@ def to_rgb(frame: "av.VideoFrame", colour: Colour, alpha: bool) -> tuple[Tensor,
     Returns rgb (3, h, w) float32 in [-1, 1], SDR BT.709 curve and primaries (HDR and BT.2020 are converted,
     see `hdr`), and, if `alpha`, its (h, w) float32 in [0, 1] (1 where the format has none).
     """
-    frame = _planar(frame)
+    frame = planar(frame)
     depth = max(c.bits for c in frame.format.components)
     planes = _planes(frame)
     h, w = planes[0].shape
@@ -174,7 +174,7 @@ def _downsample(chroma: Tensor) -> Tensor:
     return (x[0::2] + x[1::2]) / 2
 
 
-def _planar(frame: "av.VideoFrame") -> "av.VideoFrame":
+def planar(frame: "av.VideoFrame") -> "av.VideoFrame":
     """The frame itself if `_planes` can read it (packed RGB, or a plane of 8 to 16 bit per component), else
     repacked.
     """

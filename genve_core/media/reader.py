@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from . import pixels, source
+from .deinterlace import deinterlaced
 from .info import colour_of, probe
 
 _Look = tuple[pixels.Colour, int, bool]  # how a stored picture is coded, turned and mirrored
@@ -46,12 +47,10 @@ class VideoReader:
         """rate: frames per second for a folder of images or a raw stream; 25 if None."""
         self.info = probe(path, rate)
         self.notes: list[str] = []
-        """What a person should be told, one sentence each; damage is known only after the frames were
-        read.
+        """What a person should be told, one sentence each; damage and interlacing are known only after the
+        frames were read.
         """
         self._passes: weakref.WeakSet[Generator[Frame]] = weakref.WeakSet()
-        if self.info.interlaced:
-            self._note(f"{self.info.path.name} is interlaced; its fields stay woven, so deinterlace it first")
         if self.info.is_hdr:
             self._note(
                 f"{self.info.path.name} is HDR ({self.info.colour.transfer}); it is tone mapped to SDR BT.709"
@@ -101,7 +100,8 @@ class VideoReader:
     def _file_pictures(self) -> Iterator[tuple[Any, Fraction, _Look]]:
         info = self.info
         look = (info.colour, info.rotation, info.mirrored)
-        for picture, time in source.decoded_video(info.path, self._note, info.rate):
+        pictures = source.decoded_video(info.path, self._note, info.rate)
+        for picture, time in deinterlaced(pictures, info.path.name, self._note):
             yield picture, time, look
 
     def _stills(self) -> Iterator[tuple[Any, Fraction, _Look]]:
