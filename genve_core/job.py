@@ -78,11 +78,11 @@ def store_piece(folder: Path, piece: int, frames: Iterable[Finished], like: Vide
 
 
 def as_stored(rgb: Tensor, like: VideoInfo) -> Tensor:
-    """A frame (3, H, W) in [-1, 1] as it comes back from a piece: of 8 bits, or 16 where the input has more than 8.
+    """A frame (3, H, W) in [-1, 1] as it comes back from a piece: of 8 bits, or 16 where the input needs more than 8.
 
     For who writes an output without pieces, and wants what the command line writes.
     """
-    top = 65535 if like.bit_depth > 8 else 255
+    top = 65535 if like.is_deep else 255
     return ((rgb.float() + 1) / 2 * top).round().clamp(0, top) / (top / 2) - 1
 
 
@@ -143,7 +143,7 @@ class Job:
         """The frames of a finished piece, as they were stored. Raises InputError, and removes it, if it was damaged since."""
         file, count, notes = self._files[piece], 0, []
         try:
-            with VideoReader(file) as video:
+            with VideoReader(file, hdr="keep") as video:  # what was stored is what is written
                 notes = video.notes
                 for frame in video:
                     count += 1

@@ -23,6 +23,7 @@ from .film import Film, FilmRun, Piece, retrying
 from .job import store_piece
 from .lock import only_run_on
 from .media import VideoReader
+from .media.info import Hdr
 from .media.shots import Shot
 from .models import Models
 from .pipeline import EnhanceConfig, Enhancer
@@ -68,6 +69,7 @@ class Order:
     shots: Sequence[Shot]
     pieces: Sequence[Piece]
     pictures: Sequence[Mapping[int, Path | None]]  # of each shot, from `assign`
+    hdr: Hdr = "tone-map"  # how the input is read
 
     def files(self) -> list[Sent]:
         """All that it reads."""
@@ -120,7 +122,7 @@ class PieceWorker:
         weights = next(sent.hashes for sent in files if sent.path == order.bundle)
         if self._models is None or self._models[:2] != (weights, order.device):
             self._models = weights, order.device, Models(load_bundle(at[order.bundle]), order.device, order.config.precision)
-        self._order, self._video = order, VideoReader(at[order.input])
+        self._order, self._video = order, VideoReader(at[order.input], hdr=order.hdr)
         self._enhancer = Enhancer(self._models[2], order.config)
         film = Film([], list(order.shots), torch.empty(0))
         self._retrying = retrying(self._enhancer, lambda note: None)  # it is told with the piece

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .media import VideoInfo
+from .media.hdr import to_sdr
 from .media.pixels import to_yuv_frame
 
 SIDE = 640  # px, at most
@@ -43,7 +44,7 @@ class Preview:
                              f"--preview out")
         by = max(1.0, max(size) / SIDE)
         self._size = max(2, round(size[0] / by / 2) * 2), max(2, round(size[1] / by / 2) * 2)
-        self._rate = max(1, round(info.rate))
+        self._rate, self._info = max(1, round(info.rate)), info
         self._frames, self._container = 0, None
 
     def __enter__(self) -> Preview:
@@ -74,8 +75,10 @@ class Preview:
         context.color_range = LIMITED
 
     def _write(self, rgb: Tensor, time: Fraction) -> None:
-        small = F.interpolate(rgb.float().unsqueeze(0), size=self._size, mode="area")[0].clamp(-1, 1)
-        frame = to_yuv_frame(small.cpu(), "yuv420p", None)
+        small = F.interpolate(rgb.float().unsqueeze(0), size=self._size, mode="area")[0].clamp(-1, 1).cpu()
+        if self._info.is_wide:  # to be looked at on any screen
+            small = to_sdr((small + 1) / 2, self._info.colour.transfer, self._info.colour.primaries) * 2 - 1
+        frame = to_yuv_frame(small, "yuv420p")
         frame.time_base, frame.pts = TICK, round(time / TICK)
         frame.colorspace, frame.color_range = BT709, LIMITED
         for packet in self._stream.encode(frame):

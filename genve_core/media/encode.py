@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -10,19 +11,16 @@ from typing import Any
 
 from torch import Tensor
 
-from .info import VideoInfo
-from .pixels import to_rgb_frame, to_yuv_frame
+from .hdr import needs_conversion
+from .info import MATRIX, PRIMARIES, TRANSFER, VideoInfo
+from .pixels import LUMA, Colour, to_rgb_frame, to_yuv_frame
 from .source import is_stills, open_video, start_of
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-H264_CRF = 14  # close to transparent: the enhanced detail is what the person came for
+H264_CRF = 14  # close to transparent: the enhanced detail is what the person came for; of HEVC too
 VP9_CRF = 24
-_PRIMARIES_TAG = {
-    "bt470bg": 5,
-    "smpte170m": 6,
-    "smpte240m": 7,
-}  # passed through unconverted; all others become BT.709
-_BT709, _LIMITED, _FULL, _RGB, _SRGB_CURVE = 1, 1, 2, 0, 13
+HEVC_SMALLEST = 16  # px a side; x265 refuses less
+_LIMITED, _FULL, _TOP_LEFT = 1, 2, 2
 
 
 class VideoFile:
@@ -45,6 +43,7 @@ class VideoFile:
         import av
 
         self.notes: list[str] = []
+        self._colour, self._suffix = _written_colour(like), suffix
         self._container: Any = av.open(
             # no random identifiers and no version of the writer: same frames, same bytes
             str(path), "w", format=CONTAINERS[suffix], options={"fflags": "+bitexact"},
@@ -66,8 +65,11 @@ class VideoFile:
 
     def write(self, rgb: Tensor, time: Fraction, alpha: Tensor | None) -> None:
         rgb_format = self._format.startswith(("gbr", "bgr"))
-        frame = (to_rgb_frame if rgb_format else to_yuv_frame)(
-            rgb, self._format, self._with_alpha(rgb, alpha)
+        alpha = self._with_alpha(rgb, alpha)
+        frame = (
+            to_rgb_frame(rgb, self._format, alpha)
+            if rgb_format
+            else to_yuv_frame(rgb, self._format, alpha, self._colour)
         )
         context = self._stream.codec_context
         frame.colorspace, frame.color_range = context.colorspace, context.color_range
@@ -99,7 +101,7 @@ class VideoFile:
     ) -> tuple[str, str, dict[str, str]]:
         """Codec, pixel format and codec options; notes what is lost."""
         if lossless:
-            deep = like.bit_depth > 8
+            deep = like.is_deep
             kind = ("gbrap16le" if deep else "bgra") if like.has_alpha else ("gbrp16le" if deep else "bgr0")
             return "ffv1", kind, {"level": "3", "slicecrc": "1"}
         if suffix == ".webm":
@@ -107,19 +109,34 @@ class VideoFile:
             if like.has_alpha:
                 quality["auto-alt-ref"] = "0"  # libvpx refuses alpha with hidden frames
             return "libvpx-vp9", "yuva420p" if like.has_alpha else "yuv420p", quality
+        name = "HEVC" if like.is_wide else "H.264"
         if like.has_alpha:
-            self.notes.append(
-                f"H.264 ({suffix}) has no transparency, so it is lost; lossless .mkv, .webm and PNG keep it"
-            )
+            keepers = "lossless .mkv keeps it" if like.is_wide else "lossless .mkv, .webm and PNG keep it"
+            self.notes.append(f"{name} ({suffix}) has no transparency, so it is lost; {keepers}")
         odd = width % 2 or height % 2
         if odd:
             self.notes.append(
-                f"{width}x{height} px is odd, so H.264 is written as 4:4:4, which some players do not play; "
+                f"{width}x{height} px is odd, so {name} is written as 4:4:4, which some players do not play; "
                 "even sizes are safe"
             )
+        if like.is_wide:
+            kept = f"{like.colour.transfer}, {like.colour.primaries}"
+            self.notes.append(f"the input's values ({kept}) are kept as they are, and written as HEVC of 10 bits")
+            return "libx265", "yuv444p10le" if odd else "yuv420p10le", self._hevc_options(like, crf)
         # with mbtree, x264 wrote other bytes in one of three runs over the same frames; without, the same in all three
         options = {"crf": str(H264_CRF if crf is None else crf), "x264-params": "mbtree=0"}
         return "libx264", "yuv444p" if odd else "yuv420p", options
+
+    def _hevc_options(self, like: VideoInfo, crf: int | None) -> dict[str, str]:
+        # with cutree, x265 4.2 writes beyond its arrays for frames of less than 64 px across, and the process dies
+        said = ["log-level=error", "info=0", "cutree=0"]
+        if self._colour.siting == "topleft":
+            said.append(f"chromaloc={_TOP_LEFT}")
+        if like.light.mastering:
+            said.append(f"master-display={like.light.mastering}")
+        if like.light.content:
+            said.append(f"max-cll={like.light.content}")
+        return {"crf": str(H264_CRF if crf is None else crf), "x265-params": ":".join(said)}
 
     def _set_up(self, like: VideoInfo, width: int, height: int) -> None:
         stream, context = self._stream, self._stream.codec_context
@@ -129,10 +146,12 @@ class VideoFile:
         if like.pixel_aspect != 1:
             context.sample_aspect_ratio = like.pixel_aspect
         rgb = self._format.startswith(("gbr", "bgr"))
-        context.colorspace = _RGB if rgb else _BT709
+        context.colorspace = _code(MATRIX, "rgb" if rgb else self._colour.matrix)
         context.color_range = _FULL if rgb else _LIMITED
-        context.color_primaries = _PRIMARIES_TAG.get(like.colour.primaries, _BT709)
-        context.color_trc = _SRGB_CURVE if like.colour.transfer == "srgb" else _BT709
+        context.color_primaries = _code(PRIMARIES, self._colour.primaries)
+        context.color_trc = _code(TRANSFER, self._colour.transfer)
+        if context.name == "libx265" and self._suffix in (".mp4", ".mov"):
+            context.codec_tag = "hvc1"  # Apple's players want it
 
     def _with_alpha(self, rgb: Tensor, alpha: Tensor | None) -> Tensor | None:
         if not self._format.startswith(("yuva", "bgra", "gbrap")):
@@ -147,6 +166,23 @@ class VideoFile:
             self._container.mux(packet)
 
 
+def _written_colour(like: VideoInfo) -> Colour:
+    """How YUV output is coded for an input that was read as `like` says: BT.709, or as the input where that is kept."""
+    colour, wide = like.colour, needs_conversion(like.colour.transfer, like.colour.primaries)
+    if not like.is_wide:
+        # primaries that differ little were not converted, so they keep their tag
+        primaries = "bt709" if wide else colour.primaries
+        return Colour(primaries=primaries, transfer="srgb" if colour.transfer == "srgb" else "bt709")
+    own = "bt2020" if colour.primaries == "bt2020" else "bt709"  # of a picture that was stored as RGB
+    siting = "topleft" if like.is_hdr else "left"  # as `info` reads them
+    return replace(colour, matrix=colour.matrix if colour.matrix in LUMA else own, range="limited", siting=siting)
+
+
+def _code(names: dict[int, str], name: str) -> int:
+    """The first code of H.273 with this name."""
+    return next(code for code, known in names.items() if known == name)
+
+
 class PngFolder:
     """One PNG per frame, 16 bit if the input has more than 8; `frame_000000.png` is the first."""
 
@@ -156,7 +192,7 @@ class PngFolder:
             self.notes.append("a folder of frames keeps no times, and this video's frame rate varies")
         if like.has_audio:
             self.notes.append("a folder of frames holds no sound, so the sound is left out")
-        self._folder, self._deep, self._count = folder, like.bit_depth > 8, 0
+        self._folder, self._deep, self._count = folder, like.is_deep, 0
 
     @staticmethod
     def owns(path: Path) -> bool:

@@ -6,6 +6,9 @@ Curves: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67 with the 1000 cd/m2 system gamm
 are taken as pure 2.4 power (BT.1886). SDR white sits at 203 cd/m2 of an HDR picture (BT.2408).
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -21,6 +24,38 @@ _PRIMARIES = {
     "display-p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 _D65 = (0.3127, 0.3290)
+
+
+@dataclass(frozen=True)
+class LightData:
+    """What an HDR file says of its mastering display (SMPTE ST 2086) and its brightest picture (CTA-861.3)."""
+
+    mastering: str = ""
+    """As encoders take it, G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min): x, y in 1/50000, luminance in 1/10000 cd/m2. "": not said."""
+    content: str = ""
+    """Brightest pixel and brightest mean of a frame, "max,mean" in cd/m2. "": not said."""
+
+
+def light_data(frame: Any) -> LightData:
+    """That of an av.VideoFrame."""
+    import numpy as np
+    from av.sidedata.sidedata import Type
+
+    try:
+        display = frame.side_data.get(Type.MASTERING_DISPLAY_METADATA)
+        content = frame.side_data.get(Type.CONTENT_LIGHT_LEVEL)
+    except ValueError:  # PyAV 18 cannot list side data newer than itself
+        return LightData()
+    mastering = ""
+    if display is not None:  # AVMasteringDisplayMetadata: rationals of R, G, B, white (x, y), of min, max, then two flags
+        numbers = np.frombuffer(bytes(display), "<i4")[:22]
+        top, bottom = numbers[:20:2], numbers[1:20:2]
+        if numbers[20:].all() and bottom.all():
+            (rx, ry, gx, gy, bx, by, wx, wy) = np.rint(top[:8] / bottom[:8] * 50_000).astype(int)
+            low, high = np.rint(top[8:] / bottom[8:] * 10_000).astype(int)
+            mastering = f"G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({high},{low})"
+    numbers = [] if content is None else np.frombuffer(bytes(content), "<u4")[:2]
+    return LightData(mastering, ",".join(map(str, numbers)))
 
 
 def needs_conversion(transfer: str, primaries: str) -> bool:

@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import InputError
 from . import pixels, source
+from .hdr import LightData, light_data, needs_conversion
 
-_MATRIX = {
+MATRIX = {  # codes of ITU-T H.273; where two mean the same, the first is written
     0: "rgb",
     1: "bt709",
     4: "fcc",
@@ -20,7 +21,7 @@ _MATRIX = {
     9: "bt2020",
     10: "bt2020",
 }
-_TRANSFER = {
+TRANSFER = {
     1: "bt709",
     4: "gamma22",
     5: "gamma28",
@@ -30,13 +31,15 @@ _TRANSFER = {
     14: "bt2020",
     15: "bt2020",
 }
-_TRANSFER |= {16: "pq", 18: "hlg"}
-_PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 12: "display-p3"}
+TRANSFER |= {16: "pq", 18: "hlg"}
+PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 12: "display-p3"}
+Hdr = Literal["tone-map", "keep"]  # what the reader does with HDR and wide-gamut values
 _STILL_CODECS = ("png", "mjpeg", "webp", "bmp", "tiff", "gif", "apng", "jpegls", "targa")
 
 
 _NO_TIME = -(2**63)  # sorts before every time
 _DEFAULT_COLOUR = pixels.Colour()
+_NO_LIGHT_DATA = LightData()
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,9 @@ class VideoInfo:
     """True if the first picture is flagged so; the reader deinterlaces."""
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel over its height, upright. 1 for nearly every video."""
+    light: LightData = _NO_LIGHT_DATA
+    hdr: Hdr = "tone-map"
+    """What the reader makes of HDR and wide-gamut values: SDR BT.709, or nothing, so that they can be written as they are."""
 
     @property
     def is_stills(self) -> bool:
@@ -79,8 +85,18 @@ class VideoInfo:
     def is_hdr(self) -> bool:
         return self.colour.transfer in ("pq", "hlg")
 
+    @property
+    def is_wide(self) -> bool:
+        """True if frames are HDR or of a wide gamut, and not made SDR BT.709."""
+        return self.hdr == "keep" and needs_conversion(self.colour.transfer, self.colour.primaries)
 
-def probe(path: str | Path, rate: Fraction | int | None = None) -> VideoInfo:
+    @property
+    def is_deep(self) -> bool:
+        """True if frames need more than 8 bits."""
+        return self.bit_depth > 8 or self.is_wide
+
+
+def probe(path: str | Path, rate: Fraction | int | None = None, hdr: Hdr = "tone-map") -> VideoInfo:
     """Look at a video file or a folder of images: its packets are counted, its first picture is decoded.
 
     rate: frames per second where the input has no times of its own (folders, raw streams); 25 if None.
@@ -91,7 +107,8 @@ def probe(path: str | Path, rate: Fraction | int | None = None) -> VideoInfo:
     if rate is not None and rate <= 0:
         raise InputError(f"rate must be above 0 frames per second, got {rate}")
     given = None if rate is None else Fraction(rate).limit_denominator(100_000)
-    return _probe_stills(path, given) if source.is_stills(path) else _probe_file(path, given)
+    info = _probe_stills(path, given) if source.is_stills(path) else _probe_file(path, given)
+    return replace(info, hdr=hdr)
 
 
 def _probe_stills(path: Path, rate: Fraction | None) -> VideoInfo:
@@ -149,7 +166,7 @@ def _first_look(path: Path, frame: Any, context: Any) -> VideoInfo:
         pixel_format=frame.format.name,
         bit_depth=max(8, *(c.bits for c in frame.format.components)), rotation=rotation, mirrored=mirrored,
         colour=colour_of(frame, context), has_alpha=pixels.has_alpha(frame),
-        interlaced=bool(frame.interlaced_frame),
+        interlaced=bool(frame.interlaced_frame), light=light_data(frame),
     )  # fmt: skip
 
 
@@ -159,8 +176,8 @@ def colour_of(frame: Any, context: Any) -> pixels.Colour:
     """
     fmt = frame.format
     still = context.name in _STILL_CODECS
-    transfer = _TRANSFER.get(context.color_trc, "bt709")
-    primaries = _PRIMARIES.get(context.color_primaries, "bt709")
+    transfer = TRANSFER.get(context.color_trc, "bt709")
+    primaries = PRIMARIES.get(context.color_primaries, "bt709")
     guess = (
         "bt2020"
         if primaries == "bt2020"
@@ -168,7 +185,7 @@ def colour_of(frame: Any, context: Any) -> pixels.Colour:
         if max(frame.width, frame.height * 16 / 9) >= 1280
         else "bt601"
     )
-    matrix = _MATRIX.get(frame.colorspace, "bt601" if still else guess)
+    matrix = MATRIX.get(frame.colorspace, "bt601" if still else guess)
     if fmt.is_rgb or fmt.has_palette:
         matrix = "rgb"
     elif matrix == "rgb":

@@ -41,6 +41,9 @@ class Colour:
     siting: str = "left"  # where chroma samples lie in 4:2:0: "left", "centre" or "topleft"
 
 
+_BT709 = Colour()
+
+
 def has_alpha(frame: "av.VideoFrame") -> bool:
     """True if the pixel format carries transparency. A palette counts only if a pixel of this frame uses
     it.
@@ -50,11 +53,14 @@ def has_alpha(frame: "av.VideoFrame") -> bool:
     return any(c.is_alpha for c in frame.format.components)
 
 
-def to_rgb(frame: "av.VideoFrame", colour: Colour, alpha: bool) -> tuple[Tensor, Tensor | None]:
+def to_rgb(
+    frame: "av.VideoFrame", colour: Colour, alpha: bool, to_sdr: bool = True
+) -> tuple[Tensor, Tensor | None]:
     """Decode one picture's samples.
 
     Returns rgb (3, h, w) float32 in [-1, 1], SDR BT.709 curve and primaries (HDR and BT.2020 are converted,
-    see `hdr`), and, if `alpha`, its (h, w) float32 in [0, 1] (1 where the format has none).
+    see `hdr`; without `to_sdr` they stay as coded), and, if `alpha`, its (h, w) float32 in [0, 1] (1 where
+    the format has none).
     """
     frame = planar(frame)
     depth = max(c.bits for c in frame.format.components)
@@ -71,7 +77,7 @@ def to_rgb(frame: "av.VideoFrame", colour: Colour, alpha: bool) -> tuple[Tensor,
         cb, cr = (_upsample(_unscale(p, depth, colour.range, chroma=True), h, w, colour) for p in planes[1:3])
         rgb = yuv_to_rgb(y, cb, cr, colour.matrix)
     rgb = rgb.clamp(0, 1)
-    if hdr.needs_conversion(colour.transfer, colour.primaries):
+    if to_sdr and hdr.needs_conversion(colour.transfer, colour.primaries):
         rgb = hdr.to_sdr(rgb, colour.transfer, colour.primaries)
     opacity = None
     if alpha:
@@ -99,21 +105,24 @@ def rgb_to_yuv(rgb: Tensor, matrix: str = "bt709") -> tuple[Tensor, Tensor, Tens
     return y, (blue - y) / (2 * (1 - kb)), (red - y) / (2 * (1 - kr))
 
 
-def to_yuv_frame(rgb: Tensor, pixel_format: str, alpha: Tensor | None = None) -> "av.VideoFrame":
-    """Code (3, h, w) in [-1, 1] as limited-range BT.709 in "yuv420p", "yuv444p" or "yuva420p" (alpha in [0,
-    1]).
+def to_yuv_frame(
+    rgb: Tensor, pixel_format: str, alpha: Tensor | None = None, colour: Colour = _BT709
+) -> "av.VideoFrame":
+    """Code (3, h, w) in [-1, 1] as limited-range YUV with the matrix and siting of `colour`: "yuv420p", "yuv444p", the
+    same with 10 bits ("yuv420p10le") or "yuva420p" (alpha in [0, 1]).
     """
     import av
 
-    y, cb, cr = rgb_to_yuv((rgb.clamp(-1, 1) + 1) / 2)
-    if "420" in pixel_format:
-        cb, cr = _downsample(cb), _downsample(cr)
-    planes = [16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr]
-    if pixel_format.startswith("yuva"):
-        planes.append(255 * (torch.ones_like(y) if alpha is None else alpha.clamp(0, 1)))
     frame = av.VideoFrame(rgb.shape[2], rgb.shape[1], pixel_format)
+    bits = frame.format.components[0].bits
+    y, cb, cr = rgb_to_yuv((rgb.clamp(-1, 1) + 1) / 2, colour.matrix)
+    if "420" in pixel_format:
+        cb, cr = _downsample(cb, colour), _downsample(cr, colour)
+    planes = [(16 + 219 * y) * 2 ** (bits - 8), *((128 + 224 * c) * 2 ** (bits - 8) for c in (cb, cr))]
+    if pixel_format.startswith("yuva"):
+        planes.append((2**bits - 1) * (torch.ones_like(y) if alpha is None else alpha.clamp(0, 1)))
     for plane, values in zip(frame.planes, planes, strict=True):
-        _fill(plane, values.round().clamp(0, 255).numpy(), np.dtype("u1"))
+        _fill(plane, values.round().clamp(0, 2**bits - 1).numpy(), _dtype(frame.format, bits))
     return frame
 
 
@@ -164,14 +173,15 @@ def _upsample(plane: Tensor, h: int, w: int, colour: Colour) -> Tensor:
     return plane
 
 
-def _downsample(chroma: Tensor) -> Tensor:
+def _downsample(chroma: Tensor, colour: Colour) -> Tensor:
     """(h, w) to 4:2:0 with samples beside the left luma column: [1 2 1] / 4 across, the mean of two rows
-    down.
+    down, or, with siting "topleft", [1 2 1] / 4 as well.
     """
     h, w = chroma.shape
-    x = torch.nn.functional.pad(chroma[None, None], (1, 1 + w % 2, 0, h % 2), mode="replicate")[0, 0]
+    top = int(colour.siting == "topleft")
+    x = torch.nn.functional.pad(chroma[None, None], (1, 1 + w % 2, top, top + h % 2), mode="replicate")[0, 0]
     x = (x[:, 0:-2:2] + 2 * x[:, 1:-1:2] + x[:, 2::2]) / 4
-    return (x[0::2] + x[1::2]) / 2
+    return (x[0:-2:2] + 2 * x[1:-1:2] + x[2::2]) / 4 if top else (x[0::2] + x[1::2]) / 2
 
 
 def planar(frame: "av.VideoFrame") -> "av.VideoFrame":

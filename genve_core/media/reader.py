@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from . import pixels, source
 from .deinterlace import deinterlaced
-from .info import colour_of, probe
+from .info import Hdr, colour_of, probe
 
 _Look = tuple[pixels.Colour, int, bool]  # how a stored picture is coded, turned and mirrored
 
@@ -29,7 +29,7 @@ class Frame:
     index: int
     """0 for the clip's first frame."""
     rgb: Tensor
-    """(3, h, w) float32 in [-1, 1], SDR BT.709."""
+    """(3, h, w) float32 in [-1, 1], SDR BT.709, or as coded where HDR is kept."""
     alpha: Tensor | None
     """(h, w) float32 in [0, 1], 1 is opaque; None if the video has no transparency."""
     time: Fraction
@@ -43,15 +43,16 @@ class VideoReader:
     loop was left early. Raises InputError at once if the input cannot be read (see `probe`).
     """
 
-    def __init__(self, path: str | Path, rate: Fraction | int | None = None):
-        """rate: frames per second for a folder of images or a raw stream; 25 if None."""
-        self.info = probe(path, rate)
+    def __init__(self, path: str | Path, rate: Fraction | int | None = None, hdr: Hdr = "tone-map"):
+        """rate: frames per second for a folder of images or a raw stream; 25 if None.   hdr: "keep" gives HDR and
+        wide-gamut values as they are coded, without conversion."""
+        self.info = probe(path, rate, hdr)
         self.notes: list[str] = []
         """What a person should be told, one sentence each; damage and interlacing are known only after the
         frames were read.
         """
         self._passes: weakref.WeakSet[Generator[Frame]] = weakref.WeakSet()
-        if self.info.is_hdr:
+        if self.info.is_hdr and not self.info.is_wide:
             self._note(
                 f"{self.info.path.name} is HDR ({self.info.colour.transfer}); it is tone mapped to SDR BT.709"
             )
@@ -112,7 +113,7 @@ class VideoReader:
     def _convert(self, picture: Any, look: _Look, index: int) -> tuple[Tensor, Tensor | None]:
         info = self.info
         colour, rotation, mirrored = look
-        rgb, alpha = pixels.to_rgb(picture, colour, info.has_alpha)
+        rgb, alpha = pixels.to_rgb(picture, colour, info.has_alpha, to_sdr=not info.is_wide)
         rgb = _upright(rgb, rotation, mirrored)
         h, w = rgb.shape[-2:]
         if (w, h) != (info.width, info.height):

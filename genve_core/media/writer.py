@@ -14,7 +14,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ..errors import InputError
-from .encode import CONTAINERS, PngFolder, VideoFile
+from .encode import CONTAINERS, HEVC_SMALLEST, PngFolder, VideoFile
 from .info import VideoInfo
 from .source import IMAGE_SUFFIXES
 
@@ -30,7 +30,8 @@ class _Sink(Protocol):
 
 
 class VideoWriter:
-    """Writes frames to .mp4, .mov, .mkv (H.264), .webm (VP9), lossless .mkv (FFV1) or a folder of PNG files.
+    """Writes frames to .mp4, .mov, .mkv (H.264; HEVC of 10 bits where HDR is kept), .webm (VP9), lossless .mkv (FFV1) or a
+    folder of PNG files.
 
     `with VideoWriter(path, info, width=w, height=h) as out: out.write(rgb, time)`. Nothing appears under
     `path` before the block ends well; on any exception, Ctrl-C included, what was written is removed. `notes`
@@ -50,15 +51,16 @@ class VideoWriter:
         crf: int | None = None,
         audio_from: str | Path | None = None,
     ):
-        """like: the input, from which time base, rate, alpha, depth and primaries are taken.
+        """like: the input, from which time base, rate, alpha, depth and colour tags are taken.
 
         width, height: of the frames, in pixels; any size from 1x1.
-        lossless: FFV1, only in .mkv; 16 bit if the input has more than 8, alpha kept.
-        crf: quality of the lossy codecs, smaller is better; 14 for H.264, 24 for VP9 if None.
+        lossless: FFV1, only in .mkv; 16 bit if the input needs more than 8, alpha kept.
+        crf: quality of the lossy codecs, smaller is better; 14 for H.264 and HEVC, 24 for VP9 if None.
         audio_from: a file whose sound and subtitle tracks are copied, packet by packet.
 
         Raises InputError, before any work: unknown suffix, existing output without `overwrite`, output equal
-        to the input, missing or unwritable folder, a size below 1, `lossless` outside .mkv.
+        to the input, missing or unwritable folder, a size below 1, `lossless` outside .mkv, HDR kept for what
+        cannot hold it.
         """
         self.path = Path(path)
         self.like = like
@@ -155,6 +157,8 @@ class VideoWriter:
             raise InputError(
                 f"lossless video is written as .mkv, got {path.name}; use .mkv, or a folder of PNG frames"
             )
+        if self.like.is_wide and not lossless:
+            self._check_wide(suffix)
         if crf is not None and not 0 <= crf <= (63 if suffix == ".webm" else 51):
             raise InputError(f"crf must be 0 (best) to 51 for H.264, to 63 for VP9, got {crf}")
         if path.exists() and self.like.path.exists() and path.samefile(self.like.path):
@@ -164,6 +168,20 @@ class VideoWriter:
         if not path.absolute().parent.is_dir():
             raise InputError(
                 f"output folder {path.absolute().parent} does not exist; make it or give another path"
+            )
+
+    def _check_wide(self, suffix: str) -> None:
+        colour = f"{self.like.colour.transfer}, {self.like.colour.primaries}"
+        if self._folder or suffix == ".webm":
+            kind = "a folder of PNG frames" if self._folder else f"{suffix} (VP9 of 8 bits)"
+            raise InputError(
+                f"{kind} cannot hold kept HDR ({colour}), got {self.path.name}; use .mp4, .mov or .mkv, or let it be "
+                f"tone-mapped (--hdr tone-map)"
+            )
+        if min(self.size) < HEVC_SMALLEST:
+            raise InputError(
+                f"kept HDR ({colour}) is written as HEVC of {HEVC_SMALLEST} px a side or more, got "
+                f"{self.size[0]}x{self.size[1]}; use a larger size or lossless .mkv"
             )
 
     def _check_existing(self) -> None:
