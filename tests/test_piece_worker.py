@@ -37,7 +37,7 @@ def film(tmp_path, tiny_bundle):
     picture = tmp_path / "in" / "good.png"
     Image.fromarray(to_bytes(smooth_video(1, 2 * H, 2 * W, seed=5))[0]).save(picture)
     shutil.copytree(tiny_bundle, tmp_path / "in" / "bundle")
-    enhancer = Enhancer(Models(load_bundle(tiny_bundle), "cpu"), EnhanceConfig(size=(2 * H, 2 * W), segment=6))
+    enhancer = Enhancer(Models(load_bundle(tiny_bundle), "cpu"), EnhanceConfig(size=(2 * H, 2 * W), segment=6, align=False))
     with VideoReader(video) as reader:
         found, pictures, _ = assign(scan(reader, cuts=None), [(3, picture)], (2 * H, 2 * W))
         work = pieces(enhancer, found)
