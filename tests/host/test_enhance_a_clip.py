@@ -65,10 +65,14 @@ def test_its_frames_are_the_command_lines_and_a_turned_dial_is_cheaper(host, cli
     assert np.array_equal((frames.double() * 255).round().byte().numpy(), wanted)
 
     noise = of(workflow, "GenVENoiseAugmentation")
-    turned = done(host, {**workflow, noise: node("GenVENoiseAugmentation", **{**workflow[noise]["inputs"], "n": 100})})
-    assert {workflow[part]["class_type"] for part in turned.executed} == FROM_NOISE
-    record_property("seconds", f"{whole.seconds:.1f}, with another n {turned.seconds:.1f}")
+    turned = {**workflow, noise: node("GenVENoiseAugmentation", **{**workflow[noise]["inputs"], "n": 100})}
+    again = done(host, turned)
+    assert {workflow[part]["class_type"] for part in again.executed} == FROM_NOISE
+    record_property("seconds", f"{whole.seconds:.1f}, with another n {again.seconds:.1f}")
     less = host.saved("frames.pt")
-    host.free()  # and once more without anything at hand
-    assert done(host, {**workflow, noise: node("GenVENoiseAugmentation", **{**workflow[noise]["inputs"], "n": 100})}).executed
+    for _ in range(5):  # the server frees a moment later, on a busy machine after the next prompt
+        host.free()
+        if executed := done(host, turned).executed:
+            break
+    assert executed, "nothing was at hand"
     assert torch.equal(host.saved("frames.pt"), less)
