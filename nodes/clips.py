@@ -12,7 +12,7 @@ from torch import Tensor
 from ..genve_core.clip import MULTIPLE, Clip
 from ..genve_core.errors import InputError
 from ..genve_core.video_codec import pad_to_multiple
-from .convert import check_images, frames_of
+from .convert import check_images, frames_of, from_unit
 
 if TYPE_CHECKING:
     from .engine import HostModels
@@ -33,11 +33,10 @@ class UpscaledClip(Clip):
 
     def up(self, part: slice, device: torch.device) -> Tensor:
         # exact for what `Clip.up` made: its values lie on a grid that [0, 1] holds too
-        frames = self.frames[part].to(device).float().contiguous().mul(2).sub_(1)
-        return pad_to_multiple(frames, MULTIPLE)
+        return pad_to_multiple(from_unit(self.frames[part].to(device)), MULTIPLE)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (frame.float().contiguous() * 2 - 1 for frame in self.frames)
+        return map(from_unit, self.frames)
 
 
 def upscaled_clip(images: Any, name: str = "images") -> UpscaledClip:

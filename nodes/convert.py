@@ -47,7 +47,12 @@ def frames_of(images: Any, name: str = "images") -> tuple[Tensor, Tensor | None]
     rgb = images[..., :3].movedim(-1, 1).float().contiguous()  # in memory as the reader's: equal sums to the bit
     frames = _from_bytes(rgb)
     alpha = images[..., 3].float().clamp(0, 1) if images.shape[3] == 4 else None
-    return rgb * 2 - 1 if frames is None else frames, alpha
+    return from_unit(rgb) if frames is None else frames, alpha
+
+
+def from_unit(rgb: Tensor) -> Tensor:
+    """Values in [0, 1] as genve_core's in [-1, 1]: a new tensor, float32, laid out as its own frames are."""
+    return rgb.float().contiguous().mul(2).sub_(1)
 
 
 def check_images(images: Any, name: str) -> None:

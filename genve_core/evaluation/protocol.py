@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..media.source import ODD_TEXT
 
 PROTOCOL_VERSION = "v1"
 SCALE = 4  # every degradation reduces both sides by this factor
@@ -156,7 +157,7 @@ def _video_frames(path: Path) -> Iterator[np.ndarray]:
     from av.error import FFmpegError
 
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path), metadata_errors=ODD_TEXT) as container:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
     except FFmpegError as error:
