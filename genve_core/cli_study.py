@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .bundle import DEFAULT_BUNDLE
+from .cli_evaluate import DEGRADATIONS
 from .devices import pick_device
 from .errors import InputError
 
@@ -25,7 +26,7 @@ def add_study(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="DIR",
                    help="for records, table and plot; clips that it holds already are not measured again")
     p.add_argument("--clips", nargs="+", metavar="CLIP", help="by name, see `genve evaluate` (default: hq)")
-    p.add_argument("--degradation", choices=["real4x", "clean4x"], default="real4x", help="(default: %(default)s)")
+    p.add_argument("--degradation", choices=DEGRADATIONS, default="real4x", help="(default: %(default)s)")
     p.add_argument("--frames", type=int, default=16, help="most per clip (default: %(default)s)")
     p.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|PATH", help="(default: %(default)s)")
     p.add_argument("--cache", type=Path, metavar="DIR", help="keep read and degraded clips here for the next run")

@@ -77,9 +77,15 @@ def test_real_esrgan_with_an_empty_residual_is_nearest_enlargement(compact_weigh
     assert (result == low[:2].repeat(4, 1).repeat(4, 2)).all()
 
 
-def test_real_esrgan_refuses_other_scales_and_other_files(compact_weights, low, tmp_path):
-    with pytest.raises(InputError, match="enlarge by 4, wanted 2"):
-        RealESRGAN(compact_weights)(low, 2)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_real_esrgan_is_reduced_where_less_is_wanted(compact_weights, low, scale):
+    result = RealESRGAN(compact_weights)(low[:2], scale)
+    assert (result == low[:2].repeat(scale, 1).repeat(scale, 2)).all()
+
+
+def test_real_esrgan_refuses_larger_scales_and_other_files(compact_weights, low, tmp_path):
+    with pytest.raises(InputError, match="enlarge by 4, wanted 8"):
+        RealESRGAN(compact_weights)(low, 8)
     with pytest.raises(InputError, match=r"weights .*missing.pth do not exist"):
         RealESRGAN(tmp_path / "missing.pth")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")

@@ -3,18 +3,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genve_core import cli_evaluate
 from genve_core.errors import InputError
 from genve_core.evaluation import protocol
 from genve_core.evaluation.protocol import (
+    DEGRADATIONS,
     Clip,
-    clean4x,
+    Sample,
     find_clips,
     load_sample,
     read_frames,
-    real4x,
     shrink_and_crop,
 )
 from genve_core.evaluation.report import write_frames
+
+
+real4x, clean4x = DEGRADATIONS["real4x"], DEGRADATIONS["clean4x"]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def test_version_1_is_what_the_document_says():
         "androidx_face_indoor_1080x720.mp4": (1.5, 5, 25),
         "raft_sintel_alley_1024x436_png": (1, 0, 10),
     }
-    assert (protocol.BLUR_SIGMA, protocol.NOISE_SIGMA) == (1.6, 6)
+    assert (protocol.BLUR_SIGMA[4], protocol.NOISE_SIGMA) == (1.6, 6)
     assert (protocol.CRF, protocol.PRESET, protocol.FPS) == (28, "medium", 25)
     assert len(protocol.POOR_CLIPS) == 4 and not any(c.has_truth for c in protocol.POOR_CLIPS)
 
@@ -74,6 +78,15 @@ def test_area_resize_averages_what_it_covers():
     frame = np.zeros((1, 64, 128, 3), np.uint8)
     frame[:, :, 1::2] = 200
     assert (shrink_and_crop(frame, 2) == 100).all()
+
+
+def test_every_degradation_can_be_chosen_and_says_by_how_much_it_reduces(texture):
+    assert tuple(protocol.DEGRADATIONS) == cli_evaluate.DEGRADATIONS
+    for name, degradation in protocol.DEGRADATIONS.items():
+        low = degradation(texture)
+        scale = Sample(TINY, name, low, texture).scale
+        assert (scale * low.shape[1], scale * low.shape[2]) == texture.shape[1:3]
+    assert Sample(TINY, "none", texture, None).scale == 4
 
 
 def test_real4x_is_small_noisy_and_the_same_each_time(texture):

@@ -46,7 +46,7 @@ from . import metrics
 from .ablation_report import write_report
 from .clip_metrics import as_bytes, sharpness_per_frame
 from .peers import to_video
-from .protocol import MULTIPLE, PROTOCOL_VERSION, SCALE, Clip, Sample, load_sample
+from .protocol import MULTIPLE, PROTOCOL_VERSION, Clip, Sample, load_sample
 from .report import write_text
 from .studies import good_frame, misaligned_frame
 
@@ -248,9 +248,10 @@ def by_vae(models: Models, Z: Tensor) -> np.ndarray:
 def centre(sample: Sample, crop: int) -> Sample:
     """The middle of a sample, at most `crop` px a side of the truth."""
     assert sample.truth is not None
-    h, w = (min(side, crop // SCALE) for side in sample.low.shape[1:3])
+    scale = sample.scale
+    h, w = (min(side, crop // scale) for side in sample.low.shape[1:3])
     y, x = (sample.low.shape[1] - h) // 2, (sample.low.shape[2] - w) // 2
-    truth = sample.truth[:, SCALE * y : SCALE * (y + h), SCALE * x : SCALE * (x + w)]
+    truth = sample.truth[:, scale * y : scale * (y + h), scale * x : scale * (x + w)]
     return replace(sample, low=np.ascontiguousarray(sample.low[:, y : y + h, x : x + w]), truth=np.ascontiguousarray(truth))
 
 

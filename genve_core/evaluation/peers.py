@@ -43,7 +43,10 @@ class Bicubic:
 
 
 class RealESRGAN:
-    """Any single-image up-scaler that spandrel loads; the protocol's is realesr-animevideov3 (x4), frame by frame."""
+    """Any single-image up-scaler that spandrel loads; the protocol's is realesr-animevideov3 (x4), frame by frame.
+
+    Where less is asked for than it enlarges, its frames are area-reduced, as its users do.
+    """
 
     uses_reference = False
 
@@ -64,13 +67,17 @@ class RealESRGAN:
 
     @torch.inference_mode()
     def __call__(self, low: np.ndarray, scale: int, reference: Reference | None = None) -> np.ndarray:
-        if self.model.scale != scale:
+        if self.model.scale < scale:
             raise InputError(f"the Real-ESRGAN weights enlarge by {self.model.scale}, wanted {scale}; give others")
-        return np.stack([self._one(frame) for frame in low])
+        return np.stack([self._one(frame, scale) for frame in low])
 
-    def _one(self, frame: np.ndarray) -> np.ndarray:
+    def _one(self, frame: np.ndarray, scale: int) -> np.ndarray:
         x = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None].float() / 255
-        return (self.model(x)[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        enlarged = self.model(x).clamp(0, 1)
+        if self.model.scale != scale:
+            size = (scale * frame.shape[0], scale * frame.shape[1])
+            enlarged = torch.nn.functional.interpolate(enlarged, size=size, mode="area")
+        return (enlarged[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 class FlowWarp:

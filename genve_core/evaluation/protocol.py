@@ -20,11 +20,11 @@ from ..errors import InputError
 from ..media.source import ODD_TEXT
 
 PROTOCOL_VERSION = "v1"
-SCALE = 4  # every degradation reduces both sides by this factor
+SCALE = 4  # the protocol's own degradations, real4x and clean4x, reduce both sides by this factor
 FRAMES = 48  # frames per clip, fewer where the clip ends
 MAX_WIDTH, MAX_HEIGHT, MULTIPLE = 704, 448, 32  # the centre crop
 
-BLUR_SIGMA = 1.6  # pixels of the clean frame
+BLUR_SIGMA = {4: 1.6, 2: 0.8, 1: 0.8}  # by the factor of reduction, pixels of the clean frame
 NOISE_SIGMA = 6.0  # grey levels of 255, on the small frame
 CRF, PRESET, FPS = 28, "medium", 25
 
@@ -72,6 +72,11 @@ class Sample:
     def key_frame(self) -> int:
         """The frame whose truth is given in the setting *one good frame*."""
         return len(self.low) // 2
+
+    @property
+    def scale(self) -> int:
+        """By how much a method has to enlarge `low`."""
+        return DEGRADATIONS[self.degradation].scale if self.degradation in DEGRADATIONS else SCALE
 
 
 def find_clips(names: list[str] | None, data: Path | None = None) -> tuple[Clip, ...]:
@@ -181,34 +186,47 @@ def shrink_and_crop(frames: np.ndarray, shrink: float) -> np.ndarray:
     return np.ascontiguousarray(frames[:, top : top + crop_h, left : left + crop_w])
 
 
-def real4x(truth: np.ndarray) -> np.ndarray:
-    """Blur, area-reduce, add noise, round to 8 bit, and send through H.264. (f, h, w, 3) -> (f, h/4, w/4, 3)."""
+def real(truth: np.ndarray, scale: int) -> np.ndarray:
+    """Blur, area-reduce, add noise, round to 8 bit, and send through H.264. (f, h, w, 3) -> (f, h/scale, w/scale, 3)."""
     import cv2
 
     noise = np.random.default_rng(0)
-    size = (truth.shape[2] // SCALE, truth.shape[1] // SCALE)
+    size = (truth.shape[2] // scale, truth.shape[1] // scale)
     small = []
     for frame in truth:
-        blurred = cv2.GaussianBlur(frame.astype(np.float32), (0, 0), BLUR_SIGMA)
+        blurred = cv2.GaussianBlur(frame.astype(np.float32), (0, 0), BLUR_SIGMA[scale])
         reduced = cv2.resize(blurred, size, interpolation=cv2.INTER_AREA)
         small.append(_to_8_bit(reduced + noise.normal(0, NOISE_SIGMA, reduced.shape)))
     return h264_round_trip(np.stack(small))
 
 
-def clean4x(truth: np.ndarray) -> np.ndarray:
-    """Antialiased bicubic (a = -0.5) reduction by 4, 8 bit. (f, h, w, 3) -> (f, h/4, w/4, 3)."""
+def clean(truth: np.ndarray, scale: int) -> np.ndarray:
+    """Antialiased bicubic (a = -0.5) reduction, 8 bit. (f, h, w, 3) -> (f, h/scale, w/scale, 3)."""
     import torch
     import torch.nn.functional as F
 
     def reduce(frame: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
-        size = (frame.shape[0] // SCALE, frame.shape[1] // SCALE)
+        size = (frame.shape[0] // scale, frame.shape[1] // scale)
         return _to_8_bit(F.interpolate(x, size=size, mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy())
 
     return np.stack([reduce(frame) for frame in truth])
 
 
-DEGRADATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"real4x": real4x, "clean4x": clean4x}
+@dataclass(frozen=True)
+class Degradation:
+    """One way to make a good clip poor."""
+
+    make: Callable[[np.ndarray, int], np.ndarray]
+    scale: int  # both sides are reduced by it
+
+    def __call__(self, truth: np.ndarray) -> np.ndarray:
+        return self.make(truth, self.scale)
+
+
+# The two at 4x are the protocol's; the others carry it to the scales that it leaves out, so that a bundle is measured at each.
+DEGRADATIONS = {"real4x": Degradation(real, 4), "clean4x": Degradation(clean, 4), "real2x": Degradation(real, 2),
+                "clean2x": Degradation(clean, 2), "real1x": Degradation(real, 1)}
 
 
 def _to_8_bit(x: np.ndarray) -> np.ndarray:

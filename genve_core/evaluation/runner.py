@@ -17,7 +17,7 @@ from . import metrics
 from .niqe import NiqeModel, niqe
 from .peers import Bicubic, FrameFolder, Method
 from .perceptual import Perceptual
-from .protocol import DEGRADATIONS, FRAMES, SCALE, SETTINGS, Clip, Sample, load_sample
+from .protocol import DEGRADATIONS, FRAMES, SETTINGS, Clip, Sample, load_sample
 from .report import Sheets
 
 
@@ -25,7 +25,7 @@ from .report import Sheets
 class EvaluateConfig:
     """What to run. Every combination of degradation, clip, setting and method becomes one row."""
 
-    degradations: tuple[str, ...] = tuple(DEGRADATIONS)
+    degradations: tuple[str, ...] = ("real4x", "clean4x")
     settings: tuple[str, ...] = SETTINGS
     frames: int = FRAMES  # most frames per clip; other than 48 is not the protocol
     threads: int = 1  # of libvmaf
@@ -91,7 +91,7 @@ def evaluate(clips: tuple[Clip, ...], methods: Mapping[str, Method | Path], data
 def _evaluate_sample(sample: Sample, methods: Mapping[str, Method | Path], config: EvaluateConfig, scorer: Scorer,
                      sheets: Sheets | None, say: Callable[[str], None], run: Evaluation) -> None:
     motion = None if sample.truth is None else metrics.motion_between_frames(sample.truth)
-    base = Bicubic()(sample.low, SCALE)
+    base = Bicubic()(sample.low, sample.scale)
     done: dict[str, tuple[np.ndarray, dict[str, Any]]] = {}  # results that no setting changes
     for setting in config.settings if sample.truth is not None else ("self",):
         results = {}
@@ -127,7 +127,7 @@ def _run_method(method: Method | Path, sample: Sample, setting: str, scorer: Sco
         reference = (sample.truth[sample.key_frame], sample.key_frame)
     memory = PeakMemory()
     begin = time.perf_counter()
-    result = method(sample.low, SCALE, reference)
+    result = method(sample.low, sample.scale, reference)
     seconds = time.perf_counter() - begin
     row = {"seconds_per_frame": seconds / len(sample.low), **memory.read()}
     return result, row | scorer(result, sample, motion)

@@ -16,7 +16,7 @@ from . import metrics
 from .clip_metrics import as_bytes, sharpness_per_frame
 from .peers import Bicubic, to_video
 from .pictures import metric_plot
-from .protocol import PROTOCOL_VERSION, SCALE, Clip, Sample, load_sample
+from .protocol import PROTOCOL_VERSION, Clip, Sample, load_sample
 from .report import write_png, write_text
 
 COLUMNS = (("psnr", "PSNR", 2), ("vmaf", "VMAF", 1), ("vmaf_neg", "NEG", 1), ("warp_ratio", "warp", 2),
@@ -71,7 +71,7 @@ class Runner:
         sample = load_sample(clip, self.degradation, self.data, self.frames, self.cache)
         assert sample.truth is not None
         motion = metrics.motion_between_frames(sample.truth)
-        base = Bicubic()(sample.low, SCALE)
+        base = Bicubic()(sample.low, sample.scale)
         rows, results, given = [], {}, {}
         for variant in study.variants:
             given[variant.name] = variant.references(sample) if variant.references else {}
@@ -87,9 +87,9 @@ class Runner:
     def _enhanced(self, variant: Variant, sample: Sample, pictures: Pictures) -> tuple[np.ndarray, float]:
         from ..pipeline import EnhanceConfig, Enhancer
 
-        h, w = sample.low.shape[1:3]
+        h, w = (sample.scale * side for side in sample.low.shape[1:3])
         bundle = replace(self.bundle, defaults=replace(self.bundle.defaults, **variant.defaults))
-        enhancer = Enhancer(bundle, EnhanceConfig(size=(SCALE * h, SCALE * w), **variant.options), self.device)
+        enhancer = Enhancer(bundle, EnhanceConfig(size=(h, w), **variant.options), self.device)
         references = {frame: to_video(picture[None])[0] for frame, picture in pictures.items()}
         frames = [as_bytes(frame)[0] for frame in enhancer.run(to_video(sample.low), references or None)]
         return np.stack(frames), sum(enhancer.seconds.values())
