@@ -17,7 +17,6 @@ from genve_core.evaluation.protocol import (
 )
 from genve_core.evaluation.report import write_frames
 
-
 real4x, clean4x = DEGRADATIONS["real4x"], DEGRADATIONS["clean4x"]
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import before_after
+import failures
 import make_sample
 import numpy as np
 import pytest
@@ -62,3 +63,22 @@ def test_the_picture_shows_every_version_of_the_asked_frame(sample):
     assert np.array_equal(second[:320], np.asarray(Image.open(truth / "002.png")))  # as wide as a column: not resized
     with pytest.raises(InputError, match="has no frame 6; choose another --frame"):
         before_after.main([poor, "--show", f"truth={truth}", "--frame", "6", "-o", str(picture)])
+
+
+def test_a_failure_is_shown_beside_its_input_and_truth_under_its_title():
+    view = make_sample.render(np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8), make_sample.camera(4))
+    shown = failures.row(failures.Failure("What to look at", view, None, 2, (0, 440)), "genve-mini")
+    title, details = np.split(shown, [before_after.LABEL])
+    assert title.min() < 100 < title.mean()  # text on white
+    bicubic, _, truth = np.split(details, 3, axis=1)
+    corner = Image.fromarray(view[2, : failures.DETAIL[0], -failures.DETAIL[1] :])  # the detail is moved into the frame
+    corner = np.asarray(corner.resize(truth.shape[1::-1], Image.Resampling.LANCZOS))
+    assert np.array_equal(truth[40:], corner[40:])  # below its name
+    assert np.abs(bicubic[80:].astype(float) - truth[80:]).mean() > 12
+
+
+def test_every_scene_shows_a_frame_that_is_not_given():
+    for scene in failures.SCENES:
+        failure = scene()
+        assert failure.frame < len(failure.truth) and failure.frame != failure.key
+        assert failure.truth.shape[1:] == (make_sample.HEIGHT, make_sample.WIDTH, 3)
