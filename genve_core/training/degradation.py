@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import kernels
+from .damage import damage
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class DegradationConfig:
 
     mild: float = 0.6  # share of clips with one stage near what cameras and web sites do
     clean: float = 0.1  # share of clips that are only made smaller
+    damaged: float = 0.0  # share of clips that are worn film or badly woven fields before anything else happens to them
     mild_blur: tuple[float, float] = (0.8, 2.4)
     mild_noise: tuple[float, float] = (0.0, 12.0)
     crf: tuple[int, int] = (20, 34)  # libx264
@@ -137,6 +139,8 @@ def degrade(video: Tensor, scale: int, config: DegradationConfig, rng: np.random
     Returns (f, 3, h / scale, w / scale) in [-1, 1], rounded to 8 bit.
     """
     size = (video.shape[-2] // scale, video.shape[-1] // scale)
+    if config.damaged and rng.random() < config.damaged:
+        video = damage(video, scale, rng)
     draw = rng.random()
     if draw < config.clean:
         return quantise(resize(video, size, "bicubic"))
