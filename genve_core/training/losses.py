@@ -28,10 +28,11 @@ def frame_difference_loss(result: Tensor, truth: Tensor) -> Tensor:
     return ((result[:, 1:] - result[:, :-1]) - (truth[:, 1:] - truth[:, :-1])).abs().mean()
 
 
-def structure_loss(result: Tensor, truth: Tensor, scales: int = 2) -> Tensor:
+def structure_loss(result: Tensor, truth: Tensor, weight: Tensor | None = None, scales: int = 2) -> Tensor:
     """1 - the contrast and structure term of SSIM, on 7 x 7 boxes of luma, at 1 and 1/2 of the size of (n, 3, h, w).
 
     L1 alone is satisfied with too little contrast where detail is uncertain; this term is not.
+    weight: (n,), how much each picture counts; None = 1.
     """
     luma = result.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1) / 2  # [-1, 1] to a range of 1
     total = result.new_zeros(())
@@ -39,7 +40,8 @@ def structure_loss(result: Tensor, truth: Tensor, scales: int = 2) -> Tensor:
         a, b = (F.avg_pool2d((x * luma).sum(1, keepdim=True), 2**k) for x in (result, truth))
         mean_a, mean_b, aa, bb, ab = F.avg_pool2d(torch.cat([a, b, a * a, b * b, a * b], 1), 7, stride=2).split(1, 1)
         covariance, variances = ab - mean_a * mean_b, aa - mean_a**2 + bb - mean_b**2
-        total = total + (1 - (2 * covariance + 9e-4) / (variances.clamp(min=0) + 9e-4)).mean()
+        apart = 1 - (2 * covariance + 9e-4) / (variances.clamp(min=0) + 9e-4)
+        total = total + (apart if weight is None else apart * weight.view(-1, 1, 1, 1)).mean()
     return total / scales
 
 
@@ -48,11 +50,28 @@ def input_loss(result: Tensor, up: Tensor, cell: int = 4) -> Tensor:
     return (F.avg_pool2d(result, cell) - F.avg_pool2d(up, cell)).abs().mean()
 
 
+def poorness(up: Tensor, truth: Tensor, cell: int = 4, full: float = 0.05) -> Tensor:
+    """How poor inputs (n, 3, h, w) are beyond being small: (n,), 0 = not at all, 1 = as noise, blur and a codec make them.
+
+    Noise, blur and compression change the mean of a cell; enlargement alone hardly does.
+    """
+    return ((F.avg_pool2d(up, cell) - F.avg_pool2d(truth, cell)).abs().mean((1, 2, 3)) / full).clamp(max=1)
+
+
 def restoration_loss(result: Tensor, truth: Tensor, *, edge: float = 0.5, steady: float = 0.5) -> Tensor:
     """L1 + edges + steadiness of videos (b, f, 3, h, w)."""
     a, b = result.float(), truth.float()
     loss = (a - b).abs().mean() + edge * gradient_loss(a.flatten(0, 1), b.flatten(0, 1))
     return loss + steady * frame_difference_loss(a, b) if a.shape[1] > 1 else loss
+
+
+def contrast_loss(certain: Tensor, full: Tensor, truth: Tensor, up: Tensor) -> Tensor:
+    """`structure_loss` of `full`, all (n, 3, h, w), for both ends of the noise dial.
+
+    It trains only what `full` adds to `certain`, which stays the likeliest picture; and it counts as far as the input is
+    poor, as a clean one is to be kept.
+    """
+    return structure_loss(certain.detach() + (full - certain), truth, poorness(up, truth))
 
 
 def psnr(result: Tensor, truth: Tensor) -> float:

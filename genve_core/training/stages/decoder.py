@@ -18,7 +18,7 @@ from ...decoder.inputs import decoder_inputs
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
 from ..discriminator import PatchDiscriminator, adversarial_losses
-from ..losses import input_loss, psnr, restoration_loss, structure_loss
+from ..losses import contrast_loss, input_loss, psnr, restoration_loss
 from ..pictures import grid_picture
 from ..references import imperfect
 from .latents import encode_frames
@@ -42,7 +42,7 @@ class DecoderConfig:
     steady: float = 0.5
     # two places of the dial, which are trained together: n = 0 keeps to the input, `full_noise` has full contrast
     fidelity: float = 0.2  # weight of `input_loss` at n = 0
-    structure: float = 0.5  # weight of `structure_loss` at full_noise
+    structure: float = 0.5  # weight of `contrast_loss` at full_noise
     adversarial: float = 0.0  # weight there of a discriminator trained alongside
     full_noise: int = FULL_NOISE  # also the highest n that the controller meets
     usual_noise: int = 250  # n at which references are made from the key frame
@@ -93,7 +93,7 @@ class DecoderStage:
             restored.certain, restored.full, restored.truth, self.decoded(batch["up"][:, 1:], batch)))
         loss = sum(restoration_loss(end, restored.truth, edge=c.edge, steady=c.steady)
                    for end in (restored.certain, restored.full))
-        loss = loss + c.fidelity * input_loss(certain, up) + c.structure * structure_loss(full, truth)
+        loss = loss + c.fidelity * input_loss(certain, up) + c.structure * contrast_loss(certain, full, truth, up)
         if "discriminator" not in self.helpers:
             return loss / 2
         fooled, told_apart = adversarial_losses(self.helpers["discriminator"], full, truth, up)
