@@ -1,0 +1,65 @@
+"""Average one component of several bundles: fine-tunes of one start often do better together than each alone
+(Wortsman et al. 2022, *Model soups*).
+
+    python -m genve_core.training.average decoder genve-mini=0.5 runs/a/bundle=0.25 runs/b/bundle=0.25 --into runs/mean/bundle
+
+The other components, and all that is said about them, are those of the first bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import torch
+
+from ..bundle import load_bundle, save_component
+from ..errors import InputError
+from .start import copy_bundle
+
+
+def average(part: str, shares: dict[str, float], into: Path) -> None:
+    """Write a copy of the first bundle into the folder `into`, its component `part` the weighted mean of all.
+
+    shares: {bundle's name or folder: weight}, two or more, whose weights add up to 1.
+    Raises InputError if they do not, if a bundle lacks the component or has it in another size.
+    """
+    if len(shares) < 2 or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+        raise InputError(f"bundles must be two or more whose weights add up to 1, got {shares}")
+    modules = {name: load_bundle(name, only=(part,))[part] for name in shares}
+    first = next(iter(modules.values()))
+    mean = {key: torch.zeros(x.shape) for key, x in first.state_dict().items()}
+    for name, module in modules.items():
+        state = module.state_dict()
+        if {key: x.shape for key, x in state.items()} != {key: x.shape for key, x in mean.items()}:
+            raise InputError(f"{part} of bundle {name} has another size than that of {next(iter(modules))}; average like ones")
+        for key in mean:
+            mean[key] += shares[name] * state[key].float()
+    first.float().load_state_dict(mean)
+    copy_bundle(next(iter(shares)), into)
+    save_component(into, part, first, {"stage": f"{part}: mean of fine-tunes", "weights": list(shares.values())})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(description="Average one component of several bundles.")
+    p.add_argument("part", help="component, such as decoder")
+    p.add_argument("bundles", nargs="+", metavar="BUNDLE=WEIGHT", help="name or folder; the first gives the rest of the bundle")
+    p.add_argument("--into", type=Path, required=True, metavar="DIR", help="folder for the new bundle")
+    args = p.parse_args(arguments)
+    average(args.part, _shares(args.bundles), args.into)
+
+
+def _shares(texts: list[str]) -> dict[str, float]:
+    try:
+        return {name: float(weight) for name, _, weight in (text.rpartition("=") for text in texts)}
+    except ValueError as error:
+        raise InputError(f"bundles must be given as BUNDLE=WEIGHT, such as genve-mini=0.5, got {' '.join(texts)}") from error
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"average: error: {error}")

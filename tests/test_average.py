@@ -1,0 +1,46 @@
+"""`python -m genve_core.training.average`: the mean of fine-tunes."""
+
+import pytest
+import torch
+
+from genve_core.bundle import load_bundle, save_component
+from genve_core.decoder.detail_decoder import DetailDecoder
+from genve_core.errors import InputError
+from genve_core.training.average import main
+from genve_core.training.start import copy_bundle
+
+
+@pytest.fixture
+def tunes(tiny_bundle, tmp_path):
+    """The start, and a copy of it in which all the decoder's weights are 0.5 larger."""
+    copy_bundle(tiny_bundle, tmp_path / "tuned")
+    decoder = load_bundle(tmp_path / "tuned")["decoder"]
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter += 0.5
+    save_component(tmp_path / "tuned", "decoder", decoder)
+    return str(tiny_bundle), str(tmp_path / "tuned")
+
+
+def test_the_mean_has_its_share_of_each_and_the_rest_of_the_first(tunes, tmp_path):
+    start, tuned = tunes
+    main(["decoder", f"{start}=0.75", f"{tuned}=0.25", "--into", str(tmp_path / "mean")])
+    first, mean = load_bundle(start), load_bundle(tmp_path / "mean")
+    for key, value in first["decoder"].state_dict().items():
+        assert torch.allclose(mean["decoder"].state_dict()[key].float(), value.float() + 0.125, atol=2e-3), key
+    for key, value in first["vae"].state_dict().items():
+        assert torch.equal(mean["vae"].state_dict()[key], value)
+    assert mean.training[-1]["weights"] == [0.75, 0.25]
+
+
+def test_what_cannot_be_averaged_is_refused(tunes, tmp_path):
+    start, tuned = tunes
+    into = ["--into", str(tmp_path / "mean")]
+    with pytest.raises(InputError, match="weights add up to 1, got"):
+        main(["decoder", f"{start}=0.5", f"{tuned}=0.6", *into])
+    with pytest.raises(InputError, match=r"BUNDLE=WEIGHT, such as genve-mini=0\.5, got"):
+        main(["decoder", start, tuned, *into])
+    save_component(tmp_path / "tuned", "decoder", DetailDecoder(16, (8, 8, 8), (1, 1, 1, 1, 1)))
+    with pytest.raises(InputError, match=r"decoder of bundle .*tuned has another size than that of"):
+        main(["decoder", f"{start}=0.5", f"{tuned}=0.5", *into])
+    assert not (tmp_path / "mean").exists()
