@@ -22,6 +22,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from genve_core.bundle import DEFAULT_BUNDLE
+from genve_core.evaluation.clip_metrics import as_bytes
+from genve_core.evaluation.peers import to_video
 from genve_core.media import VideoReader
 from genve_core.pipeline import enhance
 from genve_core.video_codec import upsample
@@ -80,22 +82,18 @@ def row(failure: Failure, bundle: str) -> np.ndarray:
         compress(spoil(failure.truth), path)
         with VideoReader(path) as video:
             poor = torch.stack([frame.rgb for frame in video])
-    given = None if failure.key is None else {failure.key: _to_float(failure.truth[failure.key])}
+    given = None if failure.key is None else {failure.key: to_video(failure.truth[failure.key][None])[0]}
     result = enhance(poor, reference=given, bundle=bundle, scale=SCALE)[failure.frame]
     bicubic = upsample(poor[None, failure.frame : failure.frame + 1], (HEIGHT, WIDTH))[0, 0]
-    columns = {"input, bicubic": bicubic, "GenVE": result, "truth": _to_float(failure.truth[failure.frame])}
+    columns = {"input, bicubic": bicubic, "GenVE": result, "truth": to_video(failure.truth[failure.frame][None])[0]}
     head = Image.new("RGB", (COLUMN * len(columns), LABEL), "white")
     ImageDraw.Draw(head).text((6, 5), failure.title, "black", ImageFont.load_default(16))
     details = [_detail(name, frame, failure.at) for name, frame in columns.items()]
     return np.concatenate([np.asarray(head), np.concatenate(details, axis=1)])
 
 
-def _to_float(frame: np.ndarray) -> Tensor:
-    return torch.from_numpy(frame).permute(2, 0, 1).float() / 127.5 - 1
-
-
 def _detail(name: str, frame: Tensor, at: tuple[int, int]) -> np.ndarray:
-    pixels = ((frame + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    pixels = as_bytes(frame[None])[0]
     top, left = (min(max(0, c - d // 2), side - d) for c, d, side in zip(at, DETAIL, (HEIGHT, WIDTH), strict=True))
     part = Image.fromarray(pixels[top : top + DETAIL[0], left : left + DETAIL[1]])
     shown = part.resize((COLUMN, DETAIL[0] * COLUMN // DETAIL[1]), Image.Resampling.LANCZOS)

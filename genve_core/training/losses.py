@@ -45,17 +45,22 @@ def structure_loss(result: Tensor, truth: Tensor, weight: Tensor | None = None, 
     return total / scales
 
 
-def input_loss(result: Tensor, up: Tensor, cell: int = 4) -> Tensor:
-    """L1 between (n, 3, h, w) and the up-sampled input, both averaged over cells of `cell` pixels a side."""
-    return (F.avg_pool2d(result, cell) - F.avg_pool2d(up, cell)).abs().mean()
+def cells_apart(a: Tensor, b: Tensor, cell: int = 4) -> Tensor:
+    """L1 between each two of (n, 3, h, w), averaged over cells of `cell` pixels a side: (n,)."""
+    return (F.avg_pool2d(a, cell) - F.avg_pool2d(b, cell)).abs().mean((1, 2, 3))
 
 
-def poorness(up: Tensor, truth: Tensor, cell: int = 4, full: float = 0.05) -> Tensor:
+def input_loss(result: Tensor, up: Tensor) -> Tensor:
+    """How far results (n, 3, h, w) are from the up-sampled input, in the mean of cells."""
+    return cells_apart(result, up).mean()
+
+
+def poorness(up: Tensor, truth: Tensor, full: float = 0.05) -> Tensor:
     """How poor inputs (n, 3, h, w) are beyond being small: (n,), 0 = not at all, 1 = as noise, blur and a codec make them.
 
     Noise, blur and compression change the mean of a cell; enlargement alone hardly does.
     """
-    return ((F.avg_pool2d(up, cell) - F.avg_pool2d(truth, cell)).abs().mean((1, 2, 3)) / full).clamp(max=1)
+    return (cells_apart(up, truth) / full).clamp(max=1)
 
 
 def restoration_loss(result: Tensor, truth: Tensor, *, edge: float = 0.5, steady: float = 0.5) -> Tensor:
