@@ -22,9 +22,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from genve_core.bundle import DEFAULT_BUNDLE
-from genve_core.evaluation.clip_metrics import as_bytes
-from genve_core.evaluation.peers import to_video
 from genve_core.media import VideoReader
+from genve_core.media.eight_bit import as_bytes, to_video
 from genve_core.pipeline import enhance
 from genve_core.video_codec import upsample
 

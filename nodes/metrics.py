@@ -84,7 +84,7 @@ class GenVEMetrics(io.ComfyNode):
 
 def _bytes(images: Any, name: str) -> np.ndarray:
     """An IMAGE as it would be saved, (f, h, w, 3) uint8."""
-    from ..genve_core.evaluation.clip_metrics import as_bytes
+    from ..genve_core.media.eight_bit import as_bytes
 
     return as_bytes(frames_of(images, name)[0])
 

@@ -9,7 +9,6 @@ from genve_core.clip import ClipFlow
 from genve_core.diffuser.windows import WindowConfig
 from genve_core.errors import InputError
 from genve_core.evaluation.clip_metrics import (
-    as_bytes,
     changes,
     enlarged,
     measure,
@@ -20,6 +19,7 @@ from genve_core.evaluation.clip_metrics import (
     window_borders,
 )
 from genve_core.evaluation.metrics import PSNR_CAP
+from genve_core.media.eight_bit import as_bytes
 
 H, W = 48, 64
 

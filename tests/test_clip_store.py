@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from genve_core.errors import InputError
+from genve_core.media.eight_bit import to_video
 from genve_core.training.clip_store import (
     CLIP_FRAMES,
     FLOW_GRID,
@@ -13,7 +14,6 @@ from genve_core.training.clip_store import (
     ClipStore,
     make_record,
     to_uint8,
-    to_video,
 )
 
 SIDE = 96

@@ -26,6 +26,7 @@ from ..decode import decode_clip
 from ..decoder.memory import DecoderMemory
 from ..diffuser.sampler import timesteps
 from ..errors import InputError
+from ..media.eight_bit import as_bytes, to_video
 from ..models import Models
 from ..steps import (
     augment,
@@ -44,8 +45,7 @@ from ..vae import MiniVAE
 from ..video_codec import decode
 from . import metrics
 from .ablation_report import write_report
-from .clip_metrics import as_bytes, sharpness_per_frame
-from .peers import to_video
+from .clip_metrics import sharpness_per_frame
 from .protocol import MULTIPLE, PROTOCOL_VERSION, Clip, Sample, load_sample
 from .report import write_text
 from .studies import good_frame, misaligned_frame

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from ..clip import ClipFlow
 from ..conditioning.flow import FlowConfig, consistent
 from ..conditioning.warp import resize_flow
 from ..diffuser.windows import WindowConfig, window_weights, windows
 from ..errors import InputError
+from ..media.eight_bit import as_bytes, to_video
 from ..video_codec import upsample
 from .metrics import Motion, check_pair, motion_between_frames, psnr_per_frame, warp_error
 
@@ -124,19 +124,9 @@ def _shape(frames: np.ndarray) -> str:
     return f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} px"
 
 
-def as_bytes(frames: Tensor) -> np.ndarray:
-    """Frames (f, 3, h, w) in [-1, 1] as they would be saved: (f, h, w, 3) uint8."""
-    scaled = ((frames.float().cpu() + 1) * 127.5).round().clamp(0, 255)
-    return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy())
-
-
 def enlarged(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bicubic, as the pipeline's own up-sampling: (f, *size, 3) uint8. size: (h, w)."""
-    return np.concatenate([as_bytes(upsample(_as_frames(frame), size)[0]) for frame in frames])
-
-
-def _as_frames(frame: np.ndarray) -> Tensor:
-    return torch.from_numpy(frame).permute(2, 0, 1)[None, None].float() / 127.5 - 1
+    return np.concatenate([as_bytes(upsample(to_video(frame[None])[None], size)[0]) for frame in frames])
 
 
 def reduced(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:

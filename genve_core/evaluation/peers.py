@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from .clip_metrics import as_bytes
+from ..media.eight_bit import as_bytes, to_video
 from .motion import checked_motion, warp
 from .protocol import read_frames
 
@@ -131,11 +131,6 @@ class GenVE:
         if reference is not None:
             given = {"reference": to_video(reference[0][None])[0], "key_frame": reference[1]}
         return as_bytes(self.enhance(to_video(low), size=size, **given, **self.options))
-
-
-def to_video(frames: np.ndarray) -> torch.Tensor:
-    """uint8 (f, h, w, 3) -> float (f, 3, h, w) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class FrameFolder:

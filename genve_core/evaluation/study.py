@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..bundle import Bundle
+from ..media.eight_bit import as_bytes, to_video
 from . import metrics
-from .clip_metrics import as_bytes, sharpness_per_frame
-from .peers import Bicubic, to_video
+from .clip_metrics import sharpness_per_frame
+from .peers import Bicubic
 from .pictures import metric_plot
 from .protocol import PROTOCOL_VERSION, Clip, Sample, load_sample
 from .report import write_png, write_text

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..conditioning.flow import FlowConfig, dis_flow, key_frame_flow, neighbour_flow, reduce_frames
 from ..conditioning.warp import inside, resize_flow
 from ..errors import InputError
+from ..media.eight_bit import to_video
 from ..video_codec import upsample
 from .camera import CameraConfig
 from .degradation import DegradationConfig, degrade
@@ -46,11 +47,6 @@ class ClipConfig:
     def __post_init__(self) -> None:
         if self.size % 32:
             raise InputError(f"clip size must be a multiple of 32 pixels, got {self.size}")
-
-
-def to_video(frames: np.ndarray) -> Tensor:
-    """uint8 (f, h, w, 3) -> float (f, 3, h, w) in [-1, 1]."""
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_uint8(video: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from ...conditioning.flow import FlowConfig, dis_flow, reduce_frames
 from ...conditioning.raft import build_raft, raft_flow
 from ...conditioning.warp import resize_flow, warp
 from ...errors import InputError
+from ...media.eight_bit import to_video
 from ...video_codec import upsample
 from ..camera import CameraConfig, MovingCamera
 from ..degradation import DegradationConfig, degrade
@@ -85,7 +86,7 @@ def make_pair(stills: list[np.ndarray], config: FlowStageConfig, rng: np.random.
     j = i + distance
     if rng.random() < 0.5:
         (i, j), (flow, valid) = (j, i), camera.flow(j, i)
-    frames = torch.from_numpy(np.stack([camera.frame(i), camera.frame(j)])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    frames = to_video(np.stack([camera.frame(i), camera.frame(j)]))
     scale = int(rng.choice(config.scales, p=config.scale_shares))
     small = degrade(change_exposure(frames, config.exposure, rng), scale, config.degradation, rng)
     poor = reduce_frames(upsample(small.unsqueeze(0), (config.size, config.size))[0], config.flow)
