@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,10 +14,12 @@ from media_clips import write_clip
 from genve_core.bundle import load_bundle
 from genve_core.errors import InputError
 from genve_core.pipeline import enhance
-from genve_core.training.clip_store import ClipConfig, make_clips
+from genve_core.training.clip_store import ClipConfig, ClipStore, make_clips
 from genve_core.training.loop import LoopConfig, Trainer, learning_rate
 from genve_core.training.run import configured, train
+from genve_core.training.stages.decoder import DecoderConfig, DecoderStage
 from genve_core.training.stages.vae import VaeConfig
+from genve_core.vae import MiniVAE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -74,6 +77,19 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(clips, tmp_path, stage,
     whole, parts = weights(tmp_path / "whole", part), weights(tmp_path / "parts", part)
     for name, tensor in whole.items():
         assert torch.equal(tensor, parts[name]), name
+
+
+def test_only_what_a_true_reference_shows_has_its_contrast_asked_for_at_n_0(clips):
+    small = DecoderConfig(channels=(8, 8, 16), depth=(1, 1, 1, 1, 1), crop=32)
+    vae, store = MiniVAE(4, (8, 8, 16), 1), ClipStore(clips)
+    plain, asking = (DecoderStage(store, replace(small, carried=weight), vae) for weight in (0.0, 1.0))
+    drawn = [plain.draw(np.random.default_rng(i)) for i in range(4)]
+    batch = {name: torch.stack([d[name] for d in drawn]) for name in drawn[0]}
+    restored = plain.restore(plain.decoder, batch)
+    for use, own, more in ((1.0, 0.0, True), (1.0, 1.0, False), (0.0, 0.0, False)):
+        batch |= {"use": torch.full((4,), use), "own": torch.full((4,), own)}
+        without, asked = (stage.pixel_loss(restored, batch).item() for stage in (plain, asking))
+        assert (asked > without + 1e-3) if more else (asked == without)
 
 
 def test_training_lowers_the_loss(clips, tmp_path):

@@ -18,7 +18,7 @@ from ...decoder.inputs import decoder_inputs
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
 from ..discriminator import PatchDiscriminator, adversarial_losses
-from ..losses import contrast_loss, input_loss, psnr, restoration_loss
+from ..losses import contrast_loss, input_loss, poorness, psnr, restoration_loss, structure_loss
 from ..pictures import grid_picture
 from ..references import imperfect
 from .latents import encode_frames
@@ -43,6 +43,7 @@ class DecoderConfig:
     # two places of the dial, which are trained together: n = 0 keeps to the input, `full_noise` has full contrast
     fidelity: float = 0.2  # weight of `input_loss` at n = 0
     structure: float = 0.5  # weight of `contrast_loss` at full_noise
+    carried: float = 0.0  # weight of `structure_loss` at both ends where a reference of the truth shows what is there
     adversarial: float = 0.0  # weight there of a discriminator trained alongside
     full_noise: int = FULL_NOISE  # also the highest n that the controller meets
     usual_noise: int = 250  # n at which references are made from the key frame
@@ -94,6 +95,9 @@ class DecoderStage:
         loss = sum(restoration_loss(end, restored.truth, edge=c.edge, steady=c.steady)
                    for end in (restored.certain, restored.full))
         loss = loss + c.fidelity * input_loss(certain, up) + c.structure * contrast_loss(certain, full, truth, up)
+        if c.carried:  # what such a reference shows is no guess, so contrast is due at n = 0 too
+            shown = (batch["use"] * (1 - batch["own"])).repeat_interleave(c.frames) * poorness(up, truth)
+            loss = loss + c.carried * sum(structure_loss(end, truth, shown) for end in (certain, full))
         if "discriminator" not in self.helpers:
             return loss / 2
         fooled, told_apart = adversarial_losses(self.helpers["discriminator"], full, truth, up)
