@@ -20,11 +20,13 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.timing import chip_name, peak_memory_mb  # noqa: E402
 from genve_core.bundle import DEFAULT_BUNDLE, load_bundle  # noqa: E402
+from genve_core.devices import keep_freed_memory  # noqa: E402
 from genve_core.pipeline import EnhanceConfig, Enhancer  # noqa: E402
 
 
 def main() -> None:
     args = parse()
+    keep_freed_memory()  # as the command line does
     w, h = (int(side) for side in args.size.split("x"))
     enhancer = Enhancer(load_bundle(args.bundle), EnhanceConfig(size=(h, w), steps=args.steps), args.device)
     device = enhancer.device.type

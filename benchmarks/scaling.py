@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.enhance import moving_pattern  # noqa: E402
 from benchmarks.timing import chip_name  # noqa: E402
 from genve_core.bundle import DEFAULT_BUNDLE, load_bundle  # noqa: E402
+from genve_core.devices import keep_freed_memory  # noqa: E402
 from genve_core.models import Models  # noqa: E402
 from genve_core.pipeline import EnhanceConfig, Enhancer  # noqa: E402
 
@@ -27,6 +28,7 @@ Case = tuple[int, int, int]  # frames, width, height
 
 def main() -> None:
     args = parse()
+    keep_freed_memory()  # as the command line does
     sizes = [(int(w), int(h)) for w, h in (size.split("x") for size in args.sizes)]
     by_frames = [(frames, *sizes[0]) for frames in args.frames]
     by_size = [(args.frames[0], *size) for size in sizes]

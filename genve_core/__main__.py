@@ -7,7 +7,9 @@ def run() -> int:
     """Run the command line and return its exit code; loading torch takes seconds, so Ctrl-C counts from here on."""
     try:
         from .cli import main
+        from .devices import keep_freed_memory
 
+        keep_freed_memory()
         return main()
     except KeyboardInterrupt:
         print("genve: stopped by Ctrl-C before any work", file=sys.stderr)

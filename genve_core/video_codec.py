@@ -6,6 +6,7 @@ back, and the attributes `downscale` and `latent_channels`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -133,6 +134,18 @@ def decode(vae: FrameVAE, Z: Tensor, tiling: TilingConfig = TilingConfig()) -> T
     return _in_slices(vae.decode, Z, shape, vae.downscale, tiling).clamp(-1, 1)
 
 
+def tile_spans(side: int, most: int, overlap: int, step: int = 1) -> list[range]:
+    """Cut 0 to `side` into as few tiles of at most `most` as share `overlap`, about equally long: the least work.
+
+    step: their length is a multiple of it, as `side` and `most` are.
+    """
+    if side <= most:
+        return [range(side)]
+    count = math.ceil((side - overlap) / (most - overlap))
+    length = math.ceil((side + (count - 1) * overlap) / count / step) * step
+    return windows(side, WindowConfig(length, overlap))
+
+
 def tile_weights(spans: list[range], overlap: int) -> list[Tensor]:
     """Cross-fade weights of tiles along one axis, float32, that sum to 1 at every position.
 
@@ -180,13 +193,13 @@ def _in_tiles(
     """Run `call` on x (n, c, h, w), in tiles of whole latent positions if it is larger than one."""
     latent = [min(a, b) for a, b in zip(x.shape[-2:], shape[-2:], strict=True)]
     length = max(1, tiling.tile // factor)
-    config = WindowConfig(length, min(tiling.overlap // factor, length - 1))
-    rows, columns = (windows(side, config) for side in latent)
+    overlap = min(tiling.overlap // factor, length - 1)
+    rows, columns = (tile_spans(side, length, overlap) for side in latent)
     if len(rows) == len(columns) == 1:
         return _checked(call(x), (len(x), *shape))
     into, outof = (side // latent[0] for side in (x.shape[-2], shape[-2]))  # tensor steps per latent position
     weights_y, weights_x = (
-        tile_weights([_scaled(s, outof) for s in spans], config.overlap * outof) for spans in (rows, columns)
+        tile_weights([_scaled(s, outof) for s in spans], overlap * outof) for spans in (rows, columns)
     )
     out = x.new_zeros((len(x), *shape), dtype=torch.float32)
     for row, weight_y in zip(rows, weights_y, strict=True):

@@ -6,9 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genve_core.diffuser.windows import WindowConfig, windows
 from genve_core.errors import InputError
-from genve_core.video_codec import TilingConfig, crop, decode, encode, pad_to_multiple, tile_weights, upsample
+from genve_core.video_codec import (
+    TilingConfig,
+    crop,
+    decode,
+    encode,
+    pad_to_multiple,
+    tile_spans,
+    tile_weights,
+    upsample,
+)
 
 TILES = TilingConfig(frames=2, tile=96, overlap=64)
 
@@ -166,11 +174,24 @@ def test_decoded_video_stays_in_range():
     assert decode(TinyVAE(), 1000 * video((1, 1, 5, 3, 4))).abs().max() == 1
 
 
+@pytest.mark.parametrize(("side", "most", "overlap", "step"),
+                         [(112, 96, 16, 1), (176, 96, 16, 4), (97, 96, 0, 1), (500, 96, 31, 1)])
+def test_tiles_are_as_few_and_as_short_as_their_overlap_allows(side, most, overlap, step):
+    spans = tile_spans(side, most, overlap, step)
+    assert {i for span in spans for i in span} == set(range(side))
+    assert all((b.start < a.stop and a.stop - b.start >= overlap) or not overlap for a, b in zip(spans, spans[1:]))
+    lengths = {len(span) for span in spans}
+    assert len(lengths) == 1 and max(lengths) <= most and not max(lengths) % step
+    fewer = len(spans) - 1
+    assert fewer * most - (fewer - 1) * overlap < side, "one tile less would have been enough"
+    assert sum(map(len, spans)) < side + fewer * overlap + len(spans) * step, "longer than they must be"
+
+
 @pytest.mark.parametrize(
     ("length", "tile", "overlap"), [(100, 32, 8), (33, 32, 8), (90, 31, 1), (64, 16, 0), (9, 16, 4)]
 )
 def test_tile_weights_sum_to_one_and_drop_inner_edges(length, tile, overlap):
-    spans = windows(length, WindowConfig(tile, overlap))
+    spans = tile_spans(length, tile, overlap)
     weights, total = tile_weights(spans, overlap), torch.zeros(length)
     for span, weight in zip(spans, weights, strict=True):
         total[span.start : span.stop] += weight

@@ -6,14 +6,12 @@ what the result is. Noise, flow and the matched reference are always those of th
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..video_codec import TilingConfig, tile_weights
-from .windows import WindowConfig, windows
+from ..video_codec import TilingConfig, tile_spans, tile_weights
 
 STEP = 4  # latent positions: two halvings by the UNet
 FACTOR = 8  # px of a latent position
@@ -36,15 +34,7 @@ class LatentTile:
 def latent_tiles(size: tuple[int, int], tiling: TilingConfig) -> list[LatentTile]:
     """Cut latents of `size` = (h, w) into about equal tiles of at most `tiling.diffuse` px a side; one if they are smaller."""
     overlap = tiling.overlap // FACTOR // STEP * STEP
-    rows, columns = (_spans(side, tiling.diffuse // FACTOR // STEP * STEP, overlap) for side in size)
+    rows, columns = (tile_spans(side, tiling.diffuse // FACTOR // STEP * STEP, overlap, STEP) for side in size)
     weights = [tile_weights(spans, overlap) for spans in (rows, columns)]
     return [LatentTile(slice(y.start, y.stop), slice(x.start, x.stop), torch.outer(a, b))
             for y, a in zip(rows, weights[0], strict=True) for x, b in zip(columns, weights[1], strict=True)]
-
-
-def _spans(side: int, most: int, overlap: int) -> list[range]:
-    if side <= most:
-        return [range(side)]
-    count = math.ceil((side - overlap) / (most - overlap))
-    length = math.ceil((side + (count - 1) * overlap) / count / STEP) * STEP
-    return windows(side, WindowConfig(length, overlap))
