@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.timing import chip_name, peak_memory_mb  # noqa: E402
 from genve_core.bundle import DEFAULT_BUNDLE, load_bundle  # noqa: E402
-from genve_core.devices import keep_freed_memory  # noqa: E402
+from genve_core.memory import keep_freed_memory  # noqa: E402
 from genve_core.pipeline import EnhanceConfig, Enhancer  # noqa: E402
 
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.enhance import moving_pattern  # noqa: E402
 from benchmarks.timing import chip_name  # noqa: E402
 from genve_core.bundle import DEFAULT_BUNDLE, load_bundle  # noqa: E402
-from genve_core.devices import keep_freed_memory  # noqa: E402
+from genve_core.memory import keep_freed_memory  # noqa: E402
 from genve_core.models import Models  # noqa: E402
 from genve_core.pipeline import EnhanceConfig, Enhancer  # noqa: E402
 

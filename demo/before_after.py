@@ -9,12 +9,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from genve_core.errors import InputError
 from genve_core.media import VideoReader
+from genve_core.media.eight_bit import as_bytes
 from genve_core.video_codec import upsample
 
 COLUMN = 448  # px, width of every column
@@ -39,7 +39,7 @@ def picture(columns: dict[str, Tensor]) -> Image.Image:
 
 def _sheet(name: str, frame: Tensor) -> np.ndarray:
     h, w = frame.shape[-2:]
-    rgb = Image.fromarray(((frame + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+    rgb = Image.fromarray(as_bytes(frame[None])[0])
     whole = rgb.resize((COLUMN, max(1, round(h * COLUMN / w))), Image.Resampling.LANCZOS)
     dh, dw = min(DETAIL[0], h), min(DETAIL[1], w)
     top, left = (h - dh) // 2, (w - dw) // 2

@@ -7,7 +7,7 @@ def run() -> int:
     """Run the command line and return its exit code; loading torch takes seconds, so Ctrl-C counts from here on."""
     try:
         from .cli import main
-        from .devices import keep_freed_memory
+        from .memory import keep_freed_memory
 
         keep_freed_memory()
         return main()

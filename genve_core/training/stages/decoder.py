@@ -44,7 +44,7 @@ class DecoderConfig:
     fidelity: float = 0.2  # weight of `input_loss` at n = 0
     structure: float = 0.5  # weight of `contrast_loss` at full_noise
     carried: float = 0.0  # weight of `structure_loss` at both ends where a reference of the truth shows what is there
-    adversarial: float = 0.0  # weight there of a discriminator trained alongside
+    adversarial: float = 0.0  # weight at full_noise of a discriminator trained alongside
     full_noise: int = FULL_NOISE  # also the highest n that the controller meets
     usual_noise: int = 250  # n at which references are made from the key frame
 

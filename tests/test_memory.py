@@ -6,7 +6,7 @@ import pytest
 PAGES_OF_A_DECODER = """
 import resource, sys, torch
 from genve_core.decoder.detail_decoder import DecoderInputs, DetailDecoder
-from genve_core.devices import keep_freed_memory
+from genve_core.memory import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit(3)
 decoder, (h, w) = DetailDecoder(4, (32, 16, 16), (1, 0, 0, 0, 0)), (768, 1024)
