@@ -15,6 +15,7 @@ from genve_core.training.clip_store import (
     make_record,
     to_uint8,
 )
+from genve_core.training.degradation import DegradationConfig
 
 SIDE = 96
 
@@ -99,7 +100,19 @@ def test_a_crop_is_a_slice_of_the_clip(store):
         assert torch.equal(crop[name], wanted), name
     assert {n: tuple(t.shape) for n, t in crop.items()} == {
         "hq": (5, 3, 32, 32), "up": (5, 3, 32, 32), "valid": (4, 1, 8, 8), "true_valid": (4, 1, 8, 8),
-        **dict.fromkeys(FLOWS, (4, 2, 8, 8))}
+        **dict.fromkeys(FLOWS, (4, 2, 8, 8)), "poor": ()}
+
+
+@pytest.mark.parametrize("scale", [4, 2, 1])
+def test_a_crop_says_how_poor_it_is_beyond_being_small(scale, tmp_path):
+    told = []
+    for clean in (1.0, 0.0):
+        kind = DegradationConfig(clean=clean, mild=0.0)
+        config = ClipConfig(size=64, reach=10, scales=(scale,), scale_shares=(1.0,), degradation=kind)
+        save_file(make_record(moving_frames(10), config, np.random.default_rng(1)), tmp_path / "clip_00000.safetensors")
+        told.append(ClipStore(tmp_path).crop(Draws([0, 3, 5, 0]), 32, 8)["poor"].item())
+    assert told[0] == pytest.approx(0, abs=0.02)
+    assert told[1] > 0.5
 
 
 @pytest.mark.parametrize("scale", [4, 2, 1])

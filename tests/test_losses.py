@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from genve_core.training.losses import contrast_loss, input_loss, poorness, structure_loss
+from genve_core.training.losses import (
+    contrast_loss,
+    input_loss,
+    poorness,
+    restoration_loss,
+    restraint_loss,
+    structure_loss,
+)
 
 
 def noise(*shape, seed=0):
@@ -31,21 +38,36 @@ def test_each_picture_has_its_weight_in_the_structure_loss():
     assert structure_loss(result, truth).item() == pytest.approx((first + second).item() / 2, rel=1e-5)
 
 
-def test_an_input_is_poor_by_what_is_wrong_with_its_cells():
-    truth = noise(3, 3, 16, 16)
-    checks = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8)
-    up = truth + torch.stack([checks, torch.full_like(checks, 0.02), torch.full_like(checks, 0.5)]).unsqueeze(1)
-    assert poorness(up, truth, full=0.04).tolist() == pytest.approx([0, 0.5, 1], abs=1e-4)
+def test_frames_are_poor_by_what_is_wrong_with_them_beyond_their_borders():
+    clean = noise(2, 3, 16, 16)
+    for wrong, poor in ((0.002, 0.0), (0.009, 0.5), (0.5, 1.0)):
+        assert poorness(clean + wrong, clean).item() == pytest.approx(poor, abs=1e-4)
+    framed = clean.clone()
+    framed[..., :2, :] += 1
+    framed[..., :, -2:] += 1
+    assert poorness(framed, clean).item() == 0
 
 
 def test_contrast_is_asked_of_what_the_dial_adds_and_only_where_the_input_is_poor():
     truth = noise(2, 3, 32, 32)
     certain = (0.5 * truth).requires_grad_()
     further = (0.1 * truth).requires_grad_()
-    poor = truth + 0.5
-    loss = contrast_loss(certain, certain + further, truth, poor)
+    loss = contrast_loss(certain, certain + further, truth, torch.ones(2))
     assert loss.item() == pytest.approx(structure_loss(0.6 * truth, truth).item(), rel=1e-5)
     loss.backward()
     assert certain.grad is None or certain.grad.abs().max() == 0
     assert (further.grad * truth).sum() < 0  # more of it is wanted
-    assert contrast_loss(certain, certain + further, truth, truth).item() == 0  # nothing is wrong with that input
+    assert contrast_loss(certain, certain + further, truth, torch.zeros(2)).item() == 0  # nothing is wrong with that input
+
+
+def test_what_the_dial_adds_costs_as_far_as_the_input_is_clean():
+    certain = noise(2, 3, 16, 16)
+    loss = restraint_loss(certain, certain + torch.tensor([0.25, 0.5]).view(2, 1, 1, 1), torch.tensor([0.5, 1.0]))
+    assert loss.item() == pytest.approx(0.25 * 0.5 / 2, rel=1e-3)
+
+
+def test_squared_error_has_its_weight_in_the_restoration_loss():
+    truth = noise(1, 2, 3, 16, 16)
+    plain, squared = (restoration_loss(truth + 0.5, truth, squared=x).item() for x in (0.0, 4.0))
+    assert plain == pytest.approx(0.5, rel=1e-4)
+    assert squared == pytest.approx(0.5 + 4 * 0.25, rel=1e-4)

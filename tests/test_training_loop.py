@@ -92,6 +92,19 @@ def test_only_what_a_true_reference_shows_has_its_contrast_asked_for_at_n_0(clip
         assert (asked > without + 1e-3) if more else (asked == without)
 
 
+def test_contrast_is_asked_for_at_n_0_as_far_as_the_input_is_poor(clips):
+    small = DecoderConfig(channels=(8, 8, 16), depth=(1, 1, 1, 1, 1), crop=32)
+    vae, store = MiniVAE(4, (8, 8, 16), 1), ClipStore(clips)
+    plain, asking = (DecoderStage(store, replace(small, firm=weight), vae) for weight in (0.0, 1.0))
+    drawn = [plain.draw(np.random.default_rng(i)) for i in range(4)]
+    batch = {name: torch.stack([d[name] for d in drawn]) for name in drawn[0]} | {"use": torch.zeros(4)}
+    restored = plain.restore(plain.decoder, batch)
+    for poor, more in ((1.0, True), (0.0, False)):
+        batch["poor"] = torch.full((4,), poor)
+        without, asked = (stage.pixel_loss(restored, batch).item() for stage in (plain, asking))
+        assert (asked > without + 1e-3) if more else (asked == without)
+
+
 def test_training_lowers_the_loss(clips, tmp_path):
     train("vae", clips, tmp_path / "run", config_file(tmp_path, "vae", steps=120, lr=4e-3, warmup=2))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run/vae/log.jsonl").read_text().splitlines()]
@@ -200,14 +213,34 @@ def test_a_config_that_agrees_with_the_weights_to_go_on_with_is_taken(clips, tin
     train("controller", clips, tmp_path / "run", file, start=tiny_bundle)
 
 
+def in_two_processes(*program):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *program]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_whose_clocks_differ_stop_after_the_same_step(clips, tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"loop": {"steps": 100000, "batch": 2, "minutes": 0.05}, "stage": {"crop": 32}}))
+    program = tmp_path / "one_clock_is_fast.py"
+    program.write_text("import os, sys, time\n"
+                       "clock, fast = time.perf_counter, 1 + 2 * int(os.environ['RANK'])\n"
+                       "time.perf_counter = lambda: fast * clock()\n"
+                       "from genve_core.cli import main\n"
+                       "sys.exit(main(sys.argv[1:]))\n")
+    run = in_two_processes(str(program), "train", "vae", "--data", str(clips), "--out", str(tmp_path / "run"),
+                           "--config", str(file))
+    assert run.returncode == 0, run.stderr
+    (record,) = load_bundle(tmp_path / "run" / "bundle").training
+    assert 3 <= 60 * record["minutes"] < 9  # it is the main process's clock
+
+
 def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(clips, tiny_bundle, tmp_path):
     file = tmp_path / "c.json"
     file.write_text(json.dumps({"loop": {"steps": 3, "batch": 4, "log_every": 1, "precision": "no"}, "stage": {"crop": 32}}))
     train("vae", clips, tmp_path / "one", file, start=tiny_bundle)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "genve_core", "train",
-               "vae", "--data", str(clips), "--out", str(tmp_path / "two"), "--config", str(file), "--from", str(tiny_bundle)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    run = in_two_processes("-m", "genve_core", "train", "vae", "--data", str(clips), "--out", str(tmp_path / "two"),
+                           "--config", str(file), "--from", str(tiny_bundle))
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("vae: goes on with the vae in") == 1  # only one of them speaks
     one, two = log_of(tmp_path / "one", "vae"), log_of(tmp_path / "two", "vae")

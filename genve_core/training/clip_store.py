@@ -23,7 +23,8 @@ from ..errors import InputError
 from ..media.eight_bit import to_video
 from ..video_codec import upsample
 from .camera import CameraConfig
-from .degradation import DegradationConfig, degrade
+from .degradation import DegradationConfig, degrade, resize
+from .losses import poorness
 from .sources import camera_clip, find_sources, video_clips
 
 CLIP_FRAMES = 8
@@ -161,7 +162,9 @@ class ClipStore:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
     def crop(self, rng: np.random.Generator, size: int, frames: int) -> dict[str, Tensor]:
-        """One crop: hq (1 + frames, 3, size, size), up (same, bicubic), flows on the 1 / 4 grid, all float.
+        """One crop: hq (1 + frames, 3, size, size), up (same, bicubic), flows on the 1 / 4 grid, poor (), all float.
+
+        poor: how poor the input is beyond being small (`poorness`).
 
         The key frame is cropped at the same place, so a source outside the crop is invalid here as well.
         Half the crops are mirrored. Raises ValueError if `frames` or `size` is more than a clip holds.
@@ -181,17 +184,19 @@ class ClipStore:
             poor = degrade(out["hq"].float() / 127.5 - 1, scale, DegradationConfig(), rng, codec=False)
             out["up"] = upsample(poor.unsqueeze(0), (size, size))[0]
         else:
+            poor = record["lq"][pick][..., y // scale : (y + size) // scale, x // scale : (x + size) // scale] / 127.5 - 1
             out["up"] = self._up(record["lq"][pick], scale, y, x, size, side)
         g, s = FLOW_GRID, size // FLOW_GRID
         for name in (*FLOWS, "valid", "true_valid"):
             out[name] = record[name][row][..., y // g : y // g + s, x // g : x // g + s].float()
-        out["hq"] = out["hq"].float() / 127.5 - 1
+        hq = out["hq"] = out["hq"].float() / 127.5 - 1
         for name in ("", "true_"):
             # the key frame was cropped too
             out[f"{name}valid"] = out[f"{name}valid"] / 255 * inside(out[f"{name}to_key"], margin=0.25)
             out[f"{name}forward"][-1] = 0  # the row ends here: no next frame
             out[f"{name}backward"][0] = 0
-        return self._mirror(out) if rng.random() < 0.5 else out
+        out = self._mirror(out) if rng.random() < 0.5 else out
+        return out | {"poor": poorness(poor, resize(hq, poor.shape[-2:], "bicubic"))}
 
     @staticmethod
     def _up(lq: Tensor, scale: int, y: int, x: int, size: int, side: int) -> Tensor:

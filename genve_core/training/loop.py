@@ -191,7 +191,7 @@ class Trainer:
                 figures = self._train_step()
                 self.step += 1
                 self.samples += self.config.batch
-                self.seconds += time.perf_counter() - begin
+                self.seconds = self._agreed(self.seconds + time.perf_counter() - begin)
                 sums = {k: sums.get(k, 0.0) + v for k, v in figures.items()}
                 bar.update()
                 if self.step % self.config.log_every == 0:
@@ -209,6 +209,14 @@ class Trainer:
             if board is not None:
                 board.close()
         return self.bundle
+
+    def _agreed(self, seconds: float) -> float:
+        """The main process's clock: if each went by its own, one would stop a step before the other, which waits for ever."""
+        if self.accelerator.num_processes == 1:
+            return seconds
+        from accelerate.utils import broadcast
+
+        return float(cast(Tensor, broadcast(torch.tensor(seconds, device=self.device))))
 
     def _log(self, figures: dict[str, float], board: Any) -> None:
         if self.accelerator.num_processes > 1:  # each saw its share of the global batch

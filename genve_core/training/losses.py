@@ -45,38 +45,45 @@ def structure_loss(result: Tensor, truth: Tensor, weight: Tensor | None = None, 
     return total / scales
 
 
-def cells_apart(a: Tensor, b: Tensor, cell: int = 4) -> Tensor:
-    """L1 between each two of (n, 3, h, w), averaged over cells of `cell` pixels a side: (n,)."""
-    return (F.avg_pool2d(a, cell) - F.avg_pool2d(b, cell)).abs().mean((1, 2, 3))
+def input_loss(result: Tensor, up: Tensor, cell: int = 4) -> Tensor:
+    """How far results (n, 3, h, w) are from the up-sampled input, in the mean of cells of `cell` pixels a side."""
+    return (F.avg_pool2d(result, cell) - F.avg_pool2d(up, cell)).abs().mean()
 
 
-def input_loss(result: Tensor, up: Tensor) -> Tensor:
-    """How far results (n, 3, h, w) are from the up-sampled input, in the mean of cells."""
-    return cells_apart(result, up).mean()
+def poorness(given: Tensor, clean: Tensor, none: float = 0.003, full: float = 0.015) -> Tensor:
+    """How poor small frames (f, 3, h, w) are beyond being small: (), 0 = not at all, 1 = as noise, blur and a codec make them.
 
-
-def poorness(up: Tensor, truth: Tensor, full: float = 0.05) -> Tensor:
-    """How poor inputs (n, 3, h, w) are beyond being small: (n,), 0 = not at all, 1 = as noise, blur and a codec make them.
-
-    Noise, blur and compression change the mean of a cell; enlargement alone hardly does.
+    clean: the truth, reduced and nothing else. On the up-sampled frames the two cannot be told apart: there, fine detail that
+    enlargement has lost looks like damage.   none, full: L1 at which it starts, for rounding, and at which it is complete.
     """
-    return (cells_apart(up, truth) / full).clamp(max=1)
+    inside = (..., slice(2, -2), slice(2, -2))  # where frames are cut out, reduction lacks their surround
+    return (((given - clean)[inside].abs().mean() - none) / (full - none)).clamp(0, 1)
 
 
-def restoration_loss(result: Tensor, truth: Tensor, *, edge: float = 0.5, steady: float = 0.5) -> Tensor:
-    """L1 + edges + steadiness of videos (b, f, 3, h, w)."""
+def restoration_loss(result: Tensor, truth: Tensor, *, edge: float = 0.5, steady: float = 0.5,
+                     squared: float = 0.0) -> Tensor:
+    """L1 + squared error + edges + steadiness of videos (b, f, 3, h, w)."""
     a, b = result.float(), truth.float()
     loss = (a - b).abs().mean() + edge * gradient_loss(a.flatten(0, 1), b.flatten(0, 1))
+    loss = loss + squared * (a - b).square().mean() if squared else loss
     return loss + steady * frame_difference_loss(a, b) if a.shape[1] > 1 else loss
 
 
-def contrast_loss(certain: Tensor, full: Tensor, truth: Tensor, up: Tensor) -> Tensor:
+def contrast_loss(certain: Tensor, full: Tensor, truth: Tensor, poor: Tensor) -> Tensor:
     """`structure_loss` of `full`, all (n, 3, h, w), for both ends of the noise dial.
 
     It trains only what `full` adds to `certain`, which stays the likeliest picture; and it counts as far as the input is
-    poor, as a clean one is to be kept.
+    poor, as a clean one is to be kept.   poor: (n,), `poorness` of the inputs.
     """
-    return structure_loss(certain.detach() + (full - certain), truth, poorness(up, truth))
+    return structure_loss(certain.detach() + (full - certain), truth, poor)
+
+
+def restraint_loss(certain: Tensor, full: Tensor, poor: Tensor) -> Tensor:
+    """L1 of what `full` adds to `certain`, (n, 3, h, w), as far as the input is clean: there is little to guess then.
+
+    poor: (n,), `poorness` of the inputs.
+    """
+    return ((full - certain).abs().mean((1, 2, 3)) * (1 - poor)).mean()
 
 
 def psnr(result: Tensor, truth: Tensor) -> float:

@@ -18,7 +18,7 @@ from ...decoder.inputs import decoder_inputs
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
 from ..discriminator import PatchDiscriminator, adversarial_losses
-from ..losses import contrast_loss, input_loss, poorness, psnr, restoration_loss, structure_loss
+from ..losses import contrast_loss, input_loss, psnr, restoration_loss, restraint_loss, structure_loss
 from ..pictures import grid_picture
 from ..references import imperfect
 from .latents import encode_frames
@@ -40,10 +40,13 @@ class DecoderConfig:
     reach: int = 3  # neighbours seen on either side
     edge: float = 0.5
     steady: float = 0.5
+    squared: float = 0.0
     # two places of the dial, which are trained together: n = 0 keeps to the input, `full_noise` has full contrast
     fidelity: float = 0.2  # weight of `input_loss` at n = 0
     structure: float = 0.5  # weight of `contrast_loss` at full_noise
     carried: float = 0.0  # weight of `structure_loss` at both ends where a reference of the truth shows what is there
+    firm: float = 0.0  # weight of `structure_loss` at n = 0 as far as the input is poor, whatever the reference
+    restraint: float = 0.0  # weight of `restraint_loss`: n adds little as far as the input is clean
     adversarial: float = 0.0  # weight at full_noise of a discriminator trained alongside
     full_noise: int = FULL_NOISE  # also the highest n that the controller meets
     usual_noise: int = 250  # n at which references are made from the key frame
@@ -92,12 +95,17 @@ class DecoderStage:
         c = self.config
         certain, full, truth, up = (x.flatten(0, 1).float() for x in (
             restored.certain, restored.full, restored.truth, self.decoded(batch["up"][:, 1:], batch)))
-        loss = sum(restoration_loss(end, restored.truth, edge=c.edge, steady=c.steady)
+        loss = sum(restoration_loss(end, restored.truth, edge=c.edge, steady=c.steady, squared=c.squared)
                    for end in (restored.certain, restored.full))
-        loss = loss + c.fidelity * input_loss(certain, up) + c.structure * contrast_loss(certain, full, truth, up)
+        poor = batch["poor"].repeat_interleave(c.frames)
+        loss = loss + c.fidelity * input_loss(certain, up) + c.structure * contrast_loss(certain, full, truth, poor)
         if c.carried:  # what such a reference shows is no guess, so contrast is due at n = 0 too
-            shown = (batch["use"] * (1 - batch["own"])).repeat_interleave(c.frames) * poorness(up, truth)
+            shown = (batch["use"] * (1 - batch["own"])).repeat_interleave(c.frames) * poor
             loss = loss + c.carried * sum(structure_loss(end, truth, shown) for end in (certain, full))
+        if c.firm:
+            loss = loss + c.firm * structure_loss(certain, truth, poor)
+        if c.restraint:
+            loss = loss + c.restraint * restraint_loss(certain, full, poor)
         if "discriminator" not in self.helpers:
             return loss / 2
         fooled, told_apart = adversarial_losses(self.helpers["discriminator"], full, truth, up)
