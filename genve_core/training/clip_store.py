@@ -196,7 +196,7 @@ class ClipStore:
             out[f"{name}forward"][-1] = 0  # the row ends here: no next frame
             out[f"{name}backward"][0] = 0
         out = self._mirror(out) if rng.random() < 0.5 else out
-        return out | {"poor": poorness(poor, resize(hq, poor.shape[-2:], "bicubic"))}
+        return out | {"poor": poorness(poor, resize(hq, (size // scale, size // scale), "bicubic"))}
 
     @staticmethod
     def _up(lq: Tensor, scale: int, y: int, x: int, size: int, side: int) -> Tensor:
