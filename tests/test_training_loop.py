@@ -79,29 +79,33 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(clips, tmp_path, stage,
         assert torch.equal(tensor, parts[name]), name
 
 
-def test_only_what_a_true_reference_shows_has_its_contrast_asked_for_at_n_0(clips):
+def losses_with(clips, **weight):
+    """A function of what to change in a batch: its loss without and with a weight of the stage `decoder`."""
     small = DecoderConfig(channels=(8, 8, 16), depth=(1, 1, 1, 1, 1), crop=32)
     vae, store = MiniVAE(4, (8, 8, 16), 1), ClipStore(clips)
-    plain, asking = (DecoderStage(store, replace(small, carried=weight), vae) for weight in (0.0, 1.0))
-    drawn = [plain.draw(np.random.default_rng(i)) for i in range(4)]
+    stages = [DecoderStage(store, config, vae) for config in (small, replace(small, **weight))]
+    drawn = [stages[0].draw(np.random.default_rng(i)) for i in range(4)]
     batch = {name: torch.stack([d[name] for d in drawn]) for name in drawn[0]}
-    restored = plain.restore(plain.decoder, batch)
+    restored = stages[0].restore(stages[0].decoder, batch)
+
+    def losses(**changes):
+        changed = batch | {name: torch.full((4,), value) for name, value in changes.items()}
+        return [stage.pixel_loss(restored, changed).item() for stage in stages]
+
+    return losses
+
+
+def test_only_what_a_true_reference_shows_has_its_contrast_asked_for_at_n_0(clips):
+    losses = losses_with(clips, carried=1.0)
     for use, own, more in ((1.0, 0.0, True), (1.0, 1.0, False), (0.0, 0.0, False)):
-        batch |= {"use": torch.full((4,), use), "own": torch.full((4,), own)}
-        without, asked = (stage.pixel_loss(restored, batch).item() for stage in (plain, asking))
+        without, asked = losses(use=use, own=own)
         assert (asked > without + 1e-3) if more else (asked == without)
 
 
 def test_contrast_is_asked_for_at_n_0_as_far_as_the_input_is_poor(clips):
-    small = DecoderConfig(channels=(8, 8, 16), depth=(1, 1, 1, 1, 1), crop=32)
-    vae, store = MiniVAE(4, (8, 8, 16), 1), ClipStore(clips)
-    plain, asking = (DecoderStage(store, replace(small, firm=weight), vae) for weight in (0.0, 1.0))
-    drawn = [plain.draw(np.random.default_rng(i)) for i in range(4)]
-    batch = {name: torch.stack([d[name] for d in drawn]) for name in drawn[0]} | {"use": torch.zeros(4)}
-    restored = plain.restore(plain.decoder, batch)
+    losses = losses_with(clips, firm=1.0)
     for poor, more in ((1.0, True), (0.0, False)):
-        batch["poor"] = torch.full((4,), poor)
-        without, asked = (stage.pixel_loss(restored, batch).item() for stage in (plain, asking))
+        without, asked = losses(use=0.0, poor=poor)
         assert (asked > without + 1e-3) if more else (asked == without)
 
 

@@ -165,7 +165,6 @@ class ClipStore:
         """One crop: hq (1 + frames, 3, size, size), up (same, bicubic), flows on the 1 / 4 grid, poor (), all float.
 
         poor: how poor the input is beyond being small (`poorness`).
-
         The key frame is cropped at the same place, so a source outside the crop is invalid here as well.
         Half the crops are mirrored. Raises ValueError if `frames` or `size` is more than a clip holds.
         """
@@ -184,8 +183,9 @@ class ClipStore:
             poor = degrade(out["hq"].float() / 127.5 - 1, scale, DegradationConfig(), rng, codec=False)
             out["up"] = upsample(poor.unsqueeze(0), (size, size))[0]
         else:
-            poor = record["lq"][pick][..., y // scale : (y + size) // scale, x // scale : (x + size) // scale] / 127.5 - 1
-            out["up"] = self._up(record["lq"][pick], scale, y, x, size, side)
+            small = record["lq"][pick]
+            poor = small[..., y // scale : (y + size) // scale, x // scale : (x + size) // scale] / 127.5 - 1
+            out["up"] = self._up(small, scale, y, x, size, side)
         g, s = FLOW_GRID, size // FLOW_GRID
         for name in (*FLOWS, "valid", "true_valid"):
             out[name] = record[name][row][..., y // g : y // g + s, x // g : x // g + s].float()
