@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .clip import Reference
+from .conditioning.calm import context
 from .errors import InputError
 from .footage import Footage, ShotFrames
 from .media.reader import VideoReader
@@ -22,7 +23,7 @@ from .media.shots import Shot, ShotConfig, ShotFinder, with_keys
 from .pipeline import Enhancer, Picture
 from .reference.key_frame import KeyFrameScorer
 from .reference.user_image import fit_reference
-from .segments import Segment
+from .segments import Segment, widened
 from .sizes import Retrying, Sizes, free_cache
 from .steps import OnProgress, silent
 from .video_codec import upsample
@@ -134,7 +135,9 @@ class FilmRun:
         """pictures: of each shot, from `assign`.   retry: from `retrying`; None = memory that runs out is an error."""
         self._enhancer, self._film, self._pictures = enhancer, film, pictures
         self._retry = retry or Retrying(Sizes.of(enhancer.config), ())
-        keys = [shot.start + number for shot, own in zip(film.shots, pictures, strict=True) for number in own]
+        reach = context(enhancer.config.flow)
+        keys = {shot.start + i for shot, own in zip(film.shots, pictures, strict=True) for number in own
+                for i in widened(range(number, number + 1), reach, len(shot))}
         self._footage = Footage(video, keys)
         self._shot = -1
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from .clip import MULTIPLE
+from .conditioning.calm import context
 from .film import Film
 from .pipeline import Enhancer
 from .segments import Segment, segments
@@ -24,6 +25,7 @@ FIXED = 2**28  # bytes: libraries' buffers, the writer, freed memory that the sy
 # them: a window of 16 frames of 1408x896 took 48 bytes (benchmarks/memory.py). The rest is counted from the tensors held.
 UP = 36  # of frames being up-sampled, copies included
 FLOW = 60  # of frames being matched
+CALM = 7  # of frames on the flow's grid and the steps between them, held for averages
 KEY = 3  # of the flow to one key frame with its validity, held
 BETWEEN = 4  # of the flow between neighbours, held
 LATENTS = 9  # of all that lies on the latents' grid while windows are denoised
@@ -44,6 +46,7 @@ class Task:
     steps: int
     reach: int  # frames that decoding looks to either side
     bf16: bool
+    context: int = 0  # frames that flow looks to either side
     whole_shots: bool = False  # segments cannot be used
     apart: bool = False  # the networks' memory is an accelerator's own; the frames that were read lie in RAM
 
@@ -58,7 +61,7 @@ def needed(sizes: Sizes, task: Task) -> Need:
     largest = max(cut(sizes, task), key=lambda segment: len(segment.seen))
     seen = len(largest.seen)
     decoded = min(seen, len(largest.own) + 2 * task.reach)
-    poor = seen * SOURCE * task.source[0] * task.source[1]
+    poor = len(largest.read) * SOURCE * task.source[0] * task.source[1]
     chunk, tiling = min(sizes.chunk, seen), sizes.tiling
     motion = seen * KEY * task.keys * pixels
     in_vae = min(tiling.frames, chunk) * min(pixels, tiling.tile**2) * VAE * share
@@ -67,7 +70,7 @@ def needed(sizes: Sizes, task: Task) -> Need:
     around = min(seen, chunk + 2 * (task.reach - 1))
     stages = {
         "encode": (seen + chunk * UP) * pixels + in_vae,
-        "flow": motion + (seen + (chunk + 1) * FLOW) * pixels,
+        "flow": motion + (seen + (chunk + 1) * FLOW + (chunk + 2 * task.context) * CALM) * pixels,
         "diffuse": motion + seen * LATENTS * pixels + window,
         "decode": (decoded * (1 + BETWEEN + KEY * task.keys) + around * UP + chunk * INPUTS * max(1, task.keys)) * pixels
                   + in_decoder,
@@ -79,7 +82,8 @@ def needed(sizes: Sizes, task: Task) -> Need:
 def cut(sizes: Sizes, task: Task) -> list[Segment]:
     """The longest shot's segments."""
     length = task.frames if task.whole_shots else sizes.segment
-    return segments(task.frames, sizes.window, length=length, steps=task.steps, reach=task.reach)
+    return segments(task.frames, sizes.window, length=length, steps=task.steps, reach=task.reach,
+                    context=task.context)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ def film_task(enhancer: Enhancer, film: Film, pictures: Sequence[Mapping[int, ob
     config = enhancer.config
     keys = max(map(len, pictures)) if config.reference_strength > 0 else 0
     return Task(source, config.output_size(*source), max(map(len, film.shots)), keys, enhancer.steps, enhancer.reach,
-                enhancer.models.bf16, whole_shots=config.colour.method == "adain", apart=free.vram is not None)
+                enhancer.models.bf16, context(config.flow), whole_shots=config.colour.method == "adain",
+                apart=free.vram is not None)
 
 
 HELPS: dict[str, tuple[Part, ...]] = {

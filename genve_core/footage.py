@@ -89,6 +89,12 @@ class ShotFrames:
         at = self._shot.start
         return [frame.alpha for frame in self._footage.held(at + span.start, at + span.stop)]
 
+    def read_near(self, number: int, reach: int) -> Tensor:
+        near = range(max(0, number - reach), min(len(self), number + reach + 1))
+        frames = [self._keys[i] if i in self._keys else self._footage.one(self._shot.start + i).rgb for i in near]
+        self._keys[number] = frames[number - near.start]  # its neighbours are wanted once, it again and again
+        return torch.stack(frames)
+
     def read_one(self, number: int) -> Tensor:
         if number not in self._keys:
             self._keys[number] = self._footage.one(self._shot.start + number).rgb

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from .bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from .clip import Clip, ClipFlow, Reference
+from .conditioning.calm import context
 from .conditioning.temporal import carry
 from .decode import decode_clip
 from .decoder.detail_decoder import DetailDecoder
@@ -28,12 +30,13 @@ from .diffuser.sampler import timesteps
 from .errors import InputError
 from .models import Models
 from .reference.key_frame import check_key_frame, choose_key_frame
-from .segments import Frames, InMemory, Segment, segments
+from .segments import Frames, InMemory, Segment, segments, widened
 from .settings import EnhanceConfig
 from .steps import (
     OnProgress,
     augment,
     between_flow,
+    calm_frame,
     diffuse,
     encode_clip,
     given_reference,
@@ -93,7 +96,7 @@ class Enhancer:
         # the colour statistics of "adain" are those of the whole shot
         length = frames if self.config.colour.method == "adain" else self.config.segment
         return segments(frames, self.config.window, length=length, steps=self.steps, reach=self.reach,
-                        own=own)
+                        context=context(self.config.flow), own=own)
 
     def references(self, shot: Frames, pictures: Mapping[int, Picture | None]) -> list[Reference]:
         """Section 3.2 for each key frame, or the user's image in its place; `notes` tells about those."""
@@ -104,37 +107,43 @@ class Enhancer:
         made = []
         with self._timed("reference"):
             for key in self.keys:
-                frame = shot.read_one(key).unsqueeze(0)
-                clip = Clip(frame, config.output_size(frame.shape[-2], frame.shape[-1]), first=key)
-                picture = pictures[key]
+                frames = shot.read_near(key, context(config.flow))
+                first = max(0, key - context(config.flow))
+                near = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), first)
+                clip, picture = near.part(slice(key - first, key - first + 1)), pictures[key]
                 if picture is None:
                     Z = encode_clip(self.models, clip, tiling=config.tiling)
-                    made.append(own_reference(self.models, clip, Z, key, seed=config.seed, tiling=config.tiling))
+                    reference = own_reference(self.models, clip, Z, key, seed=config.seed, tiling=config.tiling)
                 else:
-                    made.append(given_reference(self.models, clip, picture, key, fit=config.fit,
-                                                match_colour=config.match_colour, align=config.align,
-                                                tiling=config.tiling))
+                    reference = given_reference(self.models, clip, picture, key, fit=config.fit,
+                                                match_colour=config.match_colour, align=config.align, tiling=config.tiling)
+                calm = calm_frame(self.models, near, key, config.flow, chunk=config.chunk)
+                made.append(replace(reference, calm=calm))
         self.notes = tuple(dict.fromkeys([*self.notes, *(note for one in made for note in one.notes)]))
         return made
 
     def run_segment(self, shot: Frames, segment: Segment, references: Sequence[Reference],
                     on_progress: OnProgress | None = None) -> Iterator[Tensor]:
         """Enhance one segment of a shot; yields its own frames as `run` does. references: of the whole shot."""
-        config, report, seen = self.config, on_progress or silent, segment.seen
-        frames, keys = shot.read(seen), [reference.key for reference in references]
-        clip = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), seen.start,
-                    {key: shot.read_one(key) for key in keys})
+        config, report, seen, read = self.config, on_progress or silent, segment.seen, segment.read
+        frames, keys = shot.read(read), [reference.key for reference in references]
+        around = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), read.start,
+                      {key: shot.read_one(key) for key in keys})
+        clip = around.part(_rows(seen, around))
         with self._timed("encode"):
             Z = encode_clip(self.models, clip, tiling=config.tiling, chunk=config.chunk, report=report)
         with self._timed("flow"):
-            flow = key_flow(self.models, clip, keys, config.flow, chunk=config.chunk, report=report)
+            flow = key_flow(self.models, around, keys, config.flow, calm={one.key: one.calm for one in references},
+                            rows=_rows(seen, around), chunk=config.chunk, report=report)
         with self._timed("diffuse"):
             Z_0 = self._diffuse(Z, references, flow, report)
         # the rest was needed for the latents only; dropped, it makes room
-        needed = slice(max(seen.start, segment.own.start - self.reach) - seen.start, segment.own.stop + self.reach - seen.start)
-        clip, flow, Z_0, Z = clip.part(needed), flow.part(needed), Z_0[:, needed].clone(), None
+        needed = widened(segment.own, self.reach, len(shot))
+        around = around.part(_rows(widened(needed, context(config.flow), len(shot)), around))
+        flow, Z_0, Z, clip = flow.part(_rows(needed, clip)), Z_0[:, _rows(needed, clip)].clone(), None, around.part(
+            _rows(needed, around))
         with self._timed("flow"):
-            flow = between_flow(self.models, clip, flow, config.flow, chunk=config.chunk)
+            flow = between_flow(self.models, around, flow, config.flow, chunk=config.chunk)
         own = range(segment.own.start - clip.first, segment.own.stop - clip.first)
         finished = decode_clip(self.models, clip, Z_0, flow, references, n=self.n, strength=config.reference_strength,
                                colour=config.colour, steadiness=config.steadiness, flow_config=config.flow,
@@ -181,6 +190,11 @@ class Enhancer:
         del Z_n, Y_n, noised
         return diffuse(self.models, Z, guidance, self.times, seed=config.seed, window=config.window, tiling=config.tiling,
                        first_frame=flow.first, report=report)
+
+
+def _rows(span: range, clip: Clip) -> slice:
+    """Where frames `span` of the shot lie in a part of it, as far as they do."""
+    return slice(max(0, span.start - clip.first), max(0, min(len(clip), span.stop - clip.first)))
 
 
 def enhance(video: Tensor, *, reference: References | None = None, bundle: str | Path | Bundle = DEFAULT_BUNDLE,

@@ -1,7 +1,8 @@
 """Segments: a long shot is worked on in pieces, so that memory depends on the piece and not on the shot.
 
 Ours, not the paper's. A segment owns some frames and sees more: every frame that its own depend on, through the windows
-of all steps, the decoder's neighbours and the final fusion. So the pieces give what the whole would give.
+of all steps, the decoder's neighbours and the final fusion. It reads a few more still, on which the flow of those depends.
+So the pieces give what the whole would give.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class Frames(Protocol):
         """One frame, (3, h, w), wherever it lies."""
         ...
 
+    def read_near(self, number: int, reach: int) -> Tensor:
+        """The same with the frames around it as far as there are, at most `reach` on either side: (k, 3, h, w)."""
+        ...
+
 
 @dataclass(frozen=True)
 class InMemory:
@@ -44,6 +49,9 @@ class InMemory:
     def read_one(self, number: int) -> Tensor:
         return self.frames[number]
 
+    def read_near(self, number: int, reach: int) -> Tensor:
+        return self.frames[max(0, number - reach) : number + reach + 1]
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -51,19 +59,28 @@ class Segment:
 
     own: range  # finished by this piece
     seen: range  # worked on for it; begins and ends with a window
+    read: range  # looked at for the flow of those
 
 
-def segments(frames: int, window: WindowConfig, *, length: int, steps: int, reach: int,
+def segments(frames: int, window: WindowConfig, *, length: int, steps: int, reach: int, context: int = 0,
              own: range | None = None) -> list[Segment]:
     """Cut a shot of `frames` frames, or its frames `own`, into segments that own about `length` frames.
 
     steps: of sampling; each fuses the windows anew, and so looks one window further.   reach: frames that decoding looks
-    to either side. What is not much longer than `length` is one segment.
+    to either side.   context: frames that flow looks to either side. What is not much longer than `length` is one segment.
     """
     spans, own = windows(frames, window), range(frames) if own is None else own
     starts = [*_starts(own, spans, length), own.stop]
-    return [Segment(range(a, b), _seen(range(max(0, a - reach), min(frames, b + reach)), spans, steps))
-            for a, b in zip(starts, starts[1:])]
+    found = []
+    for a, b in zip(starts, starts[1:]):
+        seen = _seen(widened(range(a, b), reach, frames), spans, steps)
+        found.append(Segment(range(a, b), seen, widened(seen, context, frames)))
+    return found
+
+
+def widened(span: range, reach: int, frames: int) -> range:
+    """`span` and up to `reach` frames on either side, of a shot of `frames` frames."""
+    return range(max(0, span.start - reach), min(frames, span.stop + reach))
 
 
 def _starts(own: range, spans: Sequence[range], length: int) -> list[int]:

@@ -7,7 +7,7 @@ that it looks at. Every step asks `Models` for the networks it needs, and comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .clip import MULTIPLE, Clip, ClipFlow, Guidance, Reference
+from .conditioning.calm import CalmFrames, calm_steps, calmed, context
 from .conditioning.flow import (
     FlowConfig,
     FlowEstimator,
@@ -74,31 +75,63 @@ def find_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfi
     return between_flow(models, clip, flow, config, chunk=chunk)
 
 
-def key_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig = FlowConfig(), *, chunk: int = CHUNK,
+def key_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig = FlowConfig(), *,
+             calm: Mapping[int, Tensor | None] | None = None, rows: slice = slice(None), chunk: int = CHUNK,
              report: OnProgress = silent) -> ClipFlow:
-    """The part of `find_flow` that leads to key frames. That between neighbours is zero, and takes no memory."""
+    """The part of `find_flow` that leads to key frames. That between neighbours is zero, and takes no memory.
+
+    calm: `calm_frame` of key frames whose neighbours the clip lacks.   rows: only of these of its frames.
+    """
+    span = range(*rows.indices(len(clip)))
     to_key: dict[int, list[Tensor]] = {key: [] for key in keys}
     valid: dict[int, list[Tensor]] = {key: [] for key in keys}
     with models.computing():
         estimate = _flow_estimator(models, config)
         key_frames = {key: reduce_frames(clip.up_at(key, models.device), config)[0] for key in keys}
-        for part in chunks(len(clip), chunk) if keys else ():
-            reduced = reduce_frames(clip.up(part, models.device), config)
+        given = calm or {}
+        calm_keys = {key: frame if (frame := given.get(key)) is not None else calm_frame(models, clip, key, config, chunk=chunk)
+                     for key in keys}
+        frames = _calm_frames(models, clip, config, chunk)
+        for part in chunks(len(span), chunk) if keys else ():
+            now = span[part]
+            plain, averaged = frames.frames(now), frames.averaged(now) if config.average else None
             for key, frame in key_frames.items():
                 at = key - clip.first
-                skip = [at - part.start] if part.start <= at < part.stop else []
-                found = key_frame_flow(reduced, frame, config, estimate, skip)
+                skip = [at - now.start] if at in now else []
+                found = key_frame_flow(plain, frame, config, estimate, skip)
+                if averaged is not None:
+                    found = calmed(key_frame_flow(averaged, calm_keys[key], config, estimate, skip), found, config)
                 to_key[key].append(found[0])
                 valid[key].append(found[1])
-            report("flow", part.stop, len(clip))
-        still = torch.zeros(1, 2, 1, 1, device=models.device).expand(len(clip), -1, -1, -1)
+            report("flow", part.stop, len(span))
+        still = torch.zeros(1, 2, 1, 1, device=models.device).expand(len(span), -1, -1, -1)
         return ClipFlow(still, still, {key: torch.cat(parts) for key, parts in to_key.items()},
-                        {key: torch.cat(parts) for key, parts in valid.items()}, clip.first)
+                        {key: torch.cat(parts) for key, parts in valid.items()}, clip.first + span.start)
+
+
+def calm_frame(models: Models, clip: Clip, number: int, config: FlowConfig = FlowConfig(), *, chunk: int = CHUNK) -> Tensor:
+    """Frame `number` of the shot as flow is measured to it: (3, H/2, W/2). The clip holds its neighbours, see `context`."""
+    i = number - clip.first
+    if not 0 <= i < len(clip):
+        return reduce_frames(clip.up_at(number, models.device), config)[0]
+    near = clip.part(slice(max(0, i - context(config)), i + context(config) + 1))
+    i = number - near.first
+    with models.computing():
+        frames = _calm_frames(models, near, config, chunk)
+        return (frames.averaged if config.average else frames.frames)(range(i, i + 1))[0]
+
+
+def _calm_frames(models: Models, clip: Clip, config: FlowConfig, chunk: int) -> CalmFrames:
+    def read(span: range) -> Tensor:
+        parts = [slice(span[part].start, span[part].stop) for part in chunks(len(span), chunk)]
+        return torch.cat([reduce_frames(clip.up(part, models.device), config) for part in parts])
+
+    return CalmFrames(read, len(clip), config)
 
 
 def between_flow(models: Models, clip: Clip, flow: ClipFlow, config: FlowConfig = FlowConfig(), *,
                  chunk: int = CHUNK) -> ClipFlow:
-    """`flow` of the same clip, with the flow between neighbours."""
+    """`flow` with the flow between neighbours.   clip: its frames, and as many around them as there are of `context`."""
     forward, backward = [], []
     with models.computing():
         estimate = _flow_estimator(models, config)
@@ -108,7 +141,11 @@ def between_flow(models: Models, clip: Clip, flow: ClipFlow, config: FlowConfig 
             ahead, back = neighbour_flow(reduced, estimate)
             forward.append(ahead[: part.stop - part.start])
             backward.append(back if part.start == 0 else back[1:])
-        return replace(flow, forward=torch.cat(forward), backward=torch.cat(backward)[: len(clip)])
+        steps = torch.cat(forward), torch.cat(backward)[: len(clip)]
+        calm_steps(steps[0], range(len(clip) - 1), config)
+        calm_steps(steps[1], range(1, len(clip)), config)
+        rows = slice(flow.first - clip.first, flow.first - clip.first + len(flow.forward))
+        return replace(flow, forward=steps[0][rows], backward=steps[1][rows])
 
 
 def _flow_estimator(models: Models, config: FlowConfig) -> FlowEstimator:

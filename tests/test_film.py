@@ -78,11 +78,13 @@ def test_shot_frames_give_any_rising_spans_and_any_single_frame(video):
     with VideoReader(video) as reader:
         film = scan(reader)
         every = torch.stack([frame.rgb for frame in reader])[CUT:]
-        shot = ShotFrames(Footage(reader, [CUT + 2]), film.shots[1])
+        shot = ShotFrames(Footage(reader, [CUT + 1, CUT + 2, CUT + 3]), film.shots[1])
         for span in (range(0, 6), range(3, 9), range(3, 12), range(14, 16)):
             assert torch.equal(shot.read(span), every[span.start : span.stop])
         assert torch.equal(shot.read(range(1, 3)), every[1:3])  # back again
+        assert torch.equal(shot.read_near(2, 1), every[1:4])
         assert torch.equal(shot.read_one(2), every[2])
+        assert torch.equal(shot.read_near(0, 2), every[:3])
         assert torch.equal(shot.read_one(1), every[1])  # behind the pass over the key frames
         assert len(shot) == END - CUT
 

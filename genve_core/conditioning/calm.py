@@ -1,0 +1,118 @@
+"""Flow that is freed of the codec's jitter. Ours, not the paper's.
+
+A codec lets what it shows stand still, jump and drift by fractions of a pixel of the poor video, in every frame anew. Flow
+between two poor frames finds that as well, and so the carried detail trembles and lies beside its place. True motion changes
+little from frame to frame, so steps averaged over time at the same pixel are nearly free of it; along them each frame is
+averaged with its neighbours, and flow is measured between those averages. Where that finds something else than jitter, which
+is small, the flow between the frames as they are holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .flow import FlowConfig, dis_flow, neighbour_flow, reduce_frames
+from .warp import compose, resize_flow, warp
+
+SMOOTHED = 3  # steps on either side that a step is averaged with
+AGREEMENT = 0.15  # in [-1, 1] units: neighbours that differ by more than about this are left out
+
+
+def context(config: FlowConfig) -> int:
+    """How many frames on either side a frame's flow depends on."""
+    return config.average + SMOOTHED if config.average else 0
+
+
+class CalmFrames:
+    """A shot's frames on the flow's grid, as they are and averaged along the motion. To be asked for forwards."""
+
+    def __init__(self, read: Callable[[range], Tensor], count: int, config: FlowConfig):
+        """read: frames (k, 3, h, w) in [-1, 1] on that grid, by their numbers in 0 to `count`."""
+        self._read, self._count, self._config = read, count, config
+        self._frames: dict[int, Tensor] = {}
+        self._steps: dict[int, tuple[Tensor, Tensor]] = {}  # i -> flow i -> i + 1 and i + 1 -> i
+
+    def frames(self, span: range) -> Tensor:
+        """As they are: (len(span), 3, h, w)."""
+        self._hold(span)
+        return torch.cat([self._frames[i] for i in span])
+
+    def averaged(self, span: range) -> Tensor:
+        """Each averaged with `FlowConfig.average` neighbours on either side, the nearer the more: the same shape."""
+        self._hold(span)
+        return torch.cat([self._average(i) for i in span])
+
+    def _hold(self, span: range) -> None:
+        reach = context(self._config)
+        wanted = range(max(0, span.start - reach), min(self._count, span.stop + reach))
+        for kept in (self._frames, self._steps):
+            for i in [i for i in kept if i < wanted.start]:
+                del kept[i]
+        new = range(max([wanted.start, *(i + 1 for i in self._frames)]), wanted.stop)
+        if new:
+            self._frames |= {i: frame.unsqueeze(0) for i, frame in zip(new, self._read(new), strict=True)}
+        if not reach:
+            return
+        pairs = [i for i in wanted[:-1] if i not in self._steps]
+        if pairs:
+            self._steps |= zip(pairs, self._measured(range(pairs[0], pairs[-1] + 2)), strict=True)
+
+    def _measured(self, span: range) -> list[tuple[Tensor, Tensor]]:
+        """Steps between frames in a row. To align for an average, half the grid is exact enough."""
+        frames = torch.cat([self._frames[i] for i in span])
+        steps = neighbour_flow(reduce_frames(frames, FlowConfig(reduce=2)), dis_flow)
+        forward, backward = (resize_flow(flow, (frames.shape[-2], frames.shape[-1])) for flow in steps)
+        return list(zip(forward[:-1].split(1), backward[1:].split(1), strict=True))
+
+    def _step(self, pair: int, back: bool) -> Tensor:
+        near = [self._steps[i][back] for i in range(pair - SMOOTHED, pair + SMOOTHED + 1) if i in self._steps]
+        return torch.stack(near).mean(0)
+
+    def _average(self, i: int) -> Tensor:
+        reach, frame = self._config.average, self._frames[i]
+        total, weights = frame * (reach + 1), torch.full_like(frame[:, :1], reach + 1)
+        for direction in (1, -1):
+            path = torch.zeros_like(frame[:, :2])
+            for offset in range(1, reach + 1):
+                other = i + direction * offset
+                if not 0 <= other < self._count:
+                    break
+                path = compose(path, self._step(other - 1 if direction > 0 else other, direction < 0))
+                moved = warp(self._frames[other], path)
+                apart = (moved - frame).abs().mean(1, keepdim=True) / AGREEMENT
+                weight = (reach + 1 - offset) * torch.exp(-apart.square())
+                total, weights = total + weight * moved, weights + weight
+        return total / weights
+
+
+def trusted(calm: Tensor, plain: Tensor, config: FlowConfig) -> Tensor:
+    """How far flow between averages is believed: 1 where it differs little from that between frames as they are.
+
+    calm, plain: (n, 2, h, w) in pixels of the reduced grid.   Returns (n, 1, h, w) in [0, 1].
+    """
+    apart = (calm - plain).square().sum(1, keepdim=True)
+    return torch.exp(-apart / (config.most_jitter / config.reduce) ** 2)
+
+
+def calmed(flow: tuple[Tensor, Tensor], plain: tuple[Tensor, Tensor], config: FlowConfig) -> tuple[Tensor, Tensor]:
+    """Flow and validity, as from `key_frame_flow`, between averages; where not trusted, those between frames as they are."""
+    share = trusted(flow[0], plain[0], config)
+    moved, valid = (torch.lerp(b.float(), a.float(), share) for a, b in zip(flow, plain, strict=True))
+    return moved, valid
+
+
+def calm_steps(flow: Tensor, rows: Sequence[int], config: FlowConfig) -> None:
+    """Average steps (f, 2, h, w) over time at each pixel, in place.   rows: those that hold a step; the others stay."""
+    if not config.average:
+        return
+    before: deque[Tensor] = deque(maxlen=SMOOTHED)  # as they were
+    for k, row in enumerate(rows):
+        plain = flow[row : row + 1].clone()
+        near = [*before, *(flow[i : i + 1] for i in rows[k : k + SMOOTHED + 1])]
+        calm = torch.stack(near).mean(0)
+        flow[row : row + 1] = torch.lerp(plain, calm, trusted(calm, plain, config))
+        before.append(plain)
