@@ -4,8 +4,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from genve_core.bundle import load_bundle
+from genve_core.clip import Clip
+from genve_core.conditioning.flow import FlowConfig
 from genve_core.errors import InputError
 from genve_core.media.eight_bit import to_video
+from genve_core.models import Models
+from genve_core.steps import find_flow
 from genve_core.training.clip_store import (
     CLIP_FRAMES,
     FLOW_GRID,
@@ -13,6 +18,7 @@ from genve_core.training.clip_store import (
     ClipConfig,
     ClipStore,
     make_record,
+    poor_flow,
     to_uint8,
 )
 from genve_core.training.degradation import DegradationConfig
@@ -86,6 +92,18 @@ def test_a_record_holds_the_motion_of_the_clip_in_pixels_of_the_flow_grid():
         assert dx.tolist() == pytest.approx([2 * (key - i) / FLOW_GRID for i in row], abs=0.25)
         assert record[f"{kind}forward"][:-1, 0, 4:-4, 4:-4].float().mean().item() == pytest.approx(0.5, abs=0.1)
         assert record[f"{kind}backward"][1:, 0, 4:-4, 4:-4].float().mean().item() == pytest.approx(-0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("key", [1, 9, 17])
+def test_the_flow_of_a_record_is_that_of_enhance(key, tiny_bundle):
+    """What a network learns on is what it meets; a key frame before, in and behind the row."""
+    lq = to_video(moving_frames(20, 32)) + 0.02 * torch.randn(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    row = range(6, 6 + CLIP_FRAMES)
+    found = poor_flow(lq, row, key, 64, FlowConfig())
+    flow = find_flow(Models(load_bundle(tiny_bundle), "cpu"), Clip(lq, (64, 64)), [key])
+    rows = slice(row.start, row.stop)
+    wanted = flow.to_key[key][rows], flow.valid[key][rows], flow.forward[rows], flow.backward[rows]
+    assert all((a - b).abs().max() < 1e-3 for a, b in zip(found, wanted, strict=True))
 
 
 def test_a_crop_is_a_slice_of_the_clip(store):

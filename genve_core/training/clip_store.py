@@ -17,10 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..conditioning.calm import CalmFrames, calm_steps, calmed, context
 from ..conditioning.flow import FlowConfig, dis_flow, key_frame_flow, neighbour_flow, reduce_frames
 from ..conditioning.warp import inside, resize_flow
 from ..errors import InputError
 from ..media.eight_bit import to_video
+from ..segments import widened
 from ..video_codec import upsample
 from .camera import CameraConfig
 from .degradation import DegradationConfig, degrade, resize
@@ -70,10 +72,8 @@ def make_record(frames: np.ndarray, config: ClipConfig, rng: np.random.Generator
     lq = degrade(hq, scale, config.degradation, rng)
     picked = [key, *row]
     flow_config = FlowConfig()
-    up = reduce_frames(upsample(lq[picked].unsqueeze(0), (config.size, config.size))[0], flow_config)
     skip = [row.index(key)] if key in row else []
-    to_key, valid = key_frame_flow(up[1:], up[0], flow_config, dis_flow, skip)
-    forward, backward = neighbour_flow(up[1:], dis_flow)
+    to_key, valid, forward, backward = poor_flow(lq, range(first, first + CLIP_FRAMES), key, config.size, flow_config)
     grid = (config.size // FLOW_GRID, config.size // FLOW_GRID)
     sharp = FlowConfig(reduce=1)
     true_to_key, true_valid = key_frame_flow(hq[row], hq[key], sharp, dis_flow, skip)
@@ -86,6 +86,24 @@ def make_record(frames: np.ndarray, config: ClipConfig, rng: np.random.Generator
                for name, share in shares.items()}
     record |= {"hq": to_uint8(hq[picked]), "lq": to_uint8(lq[picked])}
     return {name: tensor.contiguous() for name, tensor in record.items()}
+
+
+def poor_flow(lq: Tensor, row: range, key: int, size: int, config: FlowConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Flow of poor frames `row` to frame `key` with its validity, and to the next and previous frame, as `enhance` has it."""
+    def read(span: range) -> Tensor:
+        return reduce_frames(upsample(lq[span.start : span.stop].unsqueeze(0), (size, size))[0], config)
+
+    skip = [row.index(key)] if key in row else []
+    key_frame, frames = (CalmFrames(read, len(lq), config) for _ in range(2))
+    at = range(key, key + 1)
+    plain = key_frame_flow(frames.frames(row), key_frame.frames(at)[0], config, dis_flow, skip)
+    calm = key_frame_flow(frames.averaged(row), key_frame.averaged(at)[0], config, dis_flow, skip)
+    around = widened(row, context(config), len(lq))
+    forward, backward = neighbour_flow(read(around), dis_flow)
+    calm_steps(forward, range(len(around) - 1), config)
+    calm_steps(backward, range(1, len(around)), config)
+    own = slice(row.start - around.start, row.stop - around.start)
+    return *calmed(calm, plain, config), forward[own], backward[own]
 
 
 def _save(record: dict[str, Tensor], path: Path) -> None:
