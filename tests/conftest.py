@@ -1,10 +1,14 @@
 """What many tests share: fixed randomness, and a whole bundle of the real classes, made tiny."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jobs ignore Ctrl-C, which tests send
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
