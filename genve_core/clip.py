@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Clip:
 
     def part(self, rows: slice) -> Clip:
         """Some of its frames as a clip of the same shot; of its key frames those that are `elsewhere` come along."""
-        return Clip(self.frames[rows], self.size, self.first + rows.indices(len(self))[0], self.elsewhere)
+        return replace(self, frames=self.frames[rows], first=self.first + rows.indices(len(self))[0])
 
     def up(self, part: slice, device: torch.device) -> Tensor:
         """Up-sampled frames (k, 3, H, W), padded to whole latent blocks; made when needed, never kept.
