@@ -83,7 +83,8 @@ def as_stored(rgb: Tensor, like: VideoInfo) -> Tensor:
     For who writes an output without pieces, and wants what the command line writes.
     """
     top = 65535 if like.is_deep else 255
-    return ((rgb.float() + 1) / 2 * top).round().clamp(0, top) / (top / 2) - 1
+    whole = (((rgb.float().clamp(-1, 1) + 1) / 2).double() * top).round()  # in double, as the piece's writer rounds
+    return whole.float() / (top / 2) - 1
 
 
 def _name(piece: int, file: Path) -> str:

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from .clip import MULTIPLE, Clip, ClipFlow, Guidance, Reference
-from .conditioning.calm import CalmFrames, calm_steps, calmed, context
+from .conditioning.calm import CalmFrames, calm_key_flow, calm_neighbour_flow, context
 from .conditioning.flow import (
     FlowConfig,
     FlowEstimator,
     flow_estimator,
-    key_frame_flow,
     neighbour_flow,
     reduce_frames,
 )
@@ -87,20 +86,17 @@ def key_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig
     valid: dict[int, list[Tensor]] = {key: [] for key in keys}
     with models.computing():
         estimate = _flow_estimator(models, config)
-        key_frames = {key: reduce_frames(clip.up_at(key, models.device), config)[0] for key in keys}
         given = calm or {}
-        calm_keys = {key: frame if (frame := given.get(key)) is not None else calm_frame(models, clip, key, config, chunk=chunk)
-                     for key in keys}
+        to = {key: (reduce_frames(clip.up_at(key, models.device), config)[0],
+                    frame if (frame := given.get(key)) is not None else calm_frame(models, clip, key, config, chunk=chunk))
+              for key in keys}
         frames = _calm_frames(models, clip, config, chunk)
         for part in chunks(len(span), chunk) if keys else ():
             now = span[part]
-            plain, averaged = frames.frames(now), frames.averaged(now) if config.average else None
-            for key, frame in key_frames.items():
+            both = frames.frames(now), frames.averaged(now)
+            for key, frame in to.items():
                 at = key - clip.first
-                skip = [at - now.start] if at in now else []
-                found = key_frame_flow(plain, frame, config, estimate, skip)
-                if averaged is not None:
-                    found = calmed(key_frame_flow(averaged, calm_keys[key], config, estimate, skip), found, config)
+                found = calm_key_flow(both, frame, config, estimate, [at - now.start] if at in now else [])
                 to_key[key].append(found[0])
                 valid[key].append(found[1])
             report("flow", part.stop, len(span))
@@ -117,8 +113,7 @@ def calm_frame(models: Models, clip: Clip, number: int, config: FlowConfig = Flo
     near = clip.part(slice(max(0, i - context(config)), i + context(config) + 1))
     i = number - near.first
     with models.computing():
-        frames = _calm_frames(models, near, config, chunk)
-        return (frames.averaged if config.average else frames.frames)(range(i, i + 1))[0]
+        return _calm_frames(models, near, config, chunk).averaged(range(i, i + 1))[0]
 
 
 def _calm_frames(models: Models, clip: Clip, config: FlowConfig, chunk: int) -> CalmFrames:
@@ -142,8 +137,7 @@ def between_flow(models: Models, clip: Clip, flow: ClipFlow, config: FlowConfig 
             forward.append(ahead[: part.stop - part.start])
             backward.append(back if part.start == 0 else back[1:])
         steps = torch.cat(forward), torch.cat(backward)[: len(clip)]
-        calm_steps(steps[0], range(len(clip) - 1), config)
-        calm_steps(steps[1], range(1, len(clip)), config)
+        calm_neighbour_flow(*steps, config)
         rows = slice(flow.first - clip.first, flow.first - clip.first + len(flow.forward))
         return replace(flow, forward=steps[0][rows], backward=steps[1][rows])
 

@@ -7,7 +7,7 @@ import torch
 
 from genve_core.bundle import load_bundle
 from genve_core.clip import Clip
-from genve_core.conditioning.calm import CalmFrames, calm_steps, context, trusted
+from genve_core.conditioning.calm import CalmFrames, calm_neighbour_flow, context, trusted
 from genve_core.conditioning.flow import FlowConfig, dis_flow, key_frame_flow, neighbour_flow, reduce_frames
 from genve_core.errors import InputError
 from genve_core.models import Models
@@ -96,15 +96,17 @@ def test_what_is_no_jitter_is_not_believed():
     assert trusted(apart, torch.zeros_like(apart), config).flatten().tolist() == pytest.approx([1, 0.779, 0.368, 0], abs=1e-3)
     steps = torch.zeros(9, 2, 1, 1)
     steps[4, 0] = 9.0  # a jump
-    calm_steps(steps, range(8), config)
+    calm_neighbour_flow(steps, steps.clone(), config)
     assert steps[4, 0].item() == pytest.approx(9.0, abs=1e-3) and steps[5:8].abs().max() < 0.2
 
 
 def test_steps_are_averaged_as_they_were_and_rows_without_one_stay():
-    steps = torch.arange(6.0).view(6, 1, 1, 1).repeat(1, 2, 1, 1) * 0.1
-    steps[5] = 0
-    calm_steps(steps, range(5), FlowConfig(most_jitter=1e6))
-    assert steps[:, 0].flatten().tolist() == pytest.approx([0.15, 0.2, 0.2, 0.2, 0.25, 0])
+    forward = torch.arange(6.0).view(6, 1, 1, 1).repeat(1, 2, 1, 1) * 0.1
+    forward[5] = 0  # no next frame
+    backward = forward.flip(0)
+    calm_neighbour_flow(forward, backward, FlowConfig(most_jitter=1e6))
+    assert forward[:, 0].flatten().tolist() == pytest.approx([0.15, 0.2, 0.2, 0.2, 0.25, 0])
+    assert torch.allclose(backward.flip(0), forward)
 
 
 def test_a_part_of_a_shot_has_the_flow_of_the_whole(models):
@@ -120,6 +122,19 @@ def test_a_part_of_a_shot_has_the_flow_of_the_whole(models):
     for a, b in ((part.to_key[0], whole.to_key[0]), (part.valid[0], whole.valid[0]), (part.forward, whole.forward),
                  (part.backward, whole.backward)):
         assert (a - b[8:10]).abs().max() < 1e-4
+
+
+def test_a_part_of_a_clip_is_of_its_kind():
+    """A graph's clip up-samples in a way of its own; the key frame's average is made of a part of it."""
+
+    class Halved(Clip):
+        def up(self, part, device):
+            return super().up(part, device) / 2
+
+    clip = Halved(shaky(0.4)[:4], (H, W), 3)
+    part = clip.part(slice(1, 3))
+    assert type(part) is Halved and (part.first, len(part)) == (4, 2)
+    assert torch.equal(part.up(slice(0, 2), torch.device("cpu")), clip.up(slice(1, 3), torch.device("cpu")))
 
 
 def test_wrong_settings_are_refused():

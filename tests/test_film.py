@@ -281,6 +281,8 @@ def test_a_frame_as_stored_is_what_a_piece_gives_back(tmp_path):
     with VideoReader(tmp_path / "clip.mkv") as video:
         info = video.info
     frames = list(smooth_video(3, 16, 24, seed=5))
+    border = ((torch.arange(255) + 0.5) / 127.5 - 1).repeat(5)[: 3 * 16 * 24].view(3, 16, -1)[..., :24]  # of two values
+    frames += [border, torch.nextafter(border, torch.tensor(2.0)), torch.nextafter(border, torch.tensor(-2.0))]
     file = store_piece(tmp_path, 0, ((frame, None) for frame in frames), info, (16, 24))
     with VideoReader(file) as stored:
         assert all(torch.equal(back.rgb, as_stored(frame, info)) for back, frame in zip(stored, frames, strict=True))

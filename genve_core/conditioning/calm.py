@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .flow import FlowConfig, dis_flow, neighbour_flow, reduce_frames
+from .flow import FlowConfig, FlowEstimator, dis_flow, key_frame_flow, neighbour_flow, reduce_frames
 from .warp import compose, resize_flow, warp
 
 SMOOTHED = 3  # steps on either side that a step is averaged with
@@ -98,15 +98,29 @@ def trusted(calm: Tensor, plain: Tensor, config: FlowConfig) -> Tensor:
     return torch.exp(-apart / (config.most_jitter / config.reduce) ** 2)
 
 
-def calmed(flow: tuple[Tensor, Tensor], plain: tuple[Tensor, Tensor], config: FlowConfig) -> tuple[Tensor, Tensor]:
-    """Flow and validity, as from `key_frame_flow`, between averages; where not trusted, those between frames as they are."""
-    share = trusted(flow[0], plain[0], config)
-    moved, valid = (torch.lerp(b.float(), a.float(), share) for a, b in zip(flow, plain, strict=True))
-    return moved, valid
+def calm_key_flow(frames: tuple[Tensor, Tensor], key: tuple[Tensor, Tensor], config: FlowConfig, estimate: FlowEstimator,
+                  skip: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+    """`key_frame_flow` between averages; where that is not trusted, between the frames as they are.
+
+    frames: (f, 3, h, w) and key: (3, h, w), on the reduced grid, each as it is and averaged.
+    """
+    plain = key_frame_flow(frames[0], key[0], config, estimate, skip)
+    if not config.average:
+        return plain
+    calm = key_frame_flow(frames[1], key[1], config, estimate, skip)
+    share = trusted(calm[0], plain[0], config)
+    flow, valid = (torch.lerp(b.float(), a.float(), share) for a, b in zip(calm, plain, strict=True))
+    return flow, valid
 
 
-def calm_steps(flow: Tensor, rows: Sequence[int], config: FlowConfig) -> None:
-    """Average steps (f, 2, h, w) over time at each pixel, in place.   rows: those that hold a step; the others stay."""
+def calm_neighbour_flow(forward: Tensor, backward: Tensor, config: FlowConfig) -> None:
+    """Average the steps of `neighbour_flow`, (f, 2, h, w) each, over time, in place."""
+    _calm_steps(forward, range(len(forward) - 1), config)
+    _calm_steps(backward, range(1, len(backward)), config)
+
+
+def _calm_steps(flow: Tensor, rows: Sequence[int], config: FlowConfig) -> None:
+    """Average steps over time at each pixel, where that is trusted.   rows: those that hold a step; the others stay."""
     if not config.average:
         return
     before: deque[Tensor] = deque(maxlen=SMOOTHED)  # as they were

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..conditioning.calm import CalmFrames, calm_steps, calmed, context
+from ..conditioning.calm import CalmFrames, calm_key_flow, calm_neighbour_flow, context
 from ..conditioning.flow import FlowConfig, dis_flow, key_frame_flow, neighbour_flow, reduce_frames
 from ..conditioning.warp import inside, resize_flow
 from ..errors import InputError
@@ -96,14 +96,13 @@ def poor_flow(lq: Tensor, row: range, key: int, size: int, config: FlowConfig) -
     skip = [row.index(key)] if key in row else []
     key_frame, frames = (CalmFrames(read, len(lq), config) for _ in range(2))
     at = range(key, key + 1)
-    plain = key_frame_flow(frames.frames(row), key_frame.frames(at)[0], config, dis_flow, skip)
-    calm = key_frame_flow(frames.averaged(row), key_frame.averaged(at)[0], config, dis_flow, skip)
+    to_key = calm_key_flow((frames.frames(row), frames.averaged(row)), (key_frame.frames(at)[0], key_frame.averaged(at)[0]),
+                           config, dis_flow, skip)
     around = widened(row, context(config), len(lq))
     forward, backward = neighbour_flow(read(around), dis_flow)
-    calm_steps(forward, range(len(around) - 1), config)
-    calm_steps(backward, range(1, len(around)), config)
+    calm_neighbour_flow(forward, backward, config)
     own = slice(row.start - around.start, row.stop - around.start)
-    return *calmed(calm, plain, config), forward[own], backward[own]
+    return *to_key, forward[own], backward[own]
 
 
 def _save(record: dict[str, Tensor], path: Path) -> None:
