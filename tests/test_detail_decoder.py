@@ -1,6 +1,6 @@
 import torch
 
-from genve_core.decoder.detail_decoder import RESIDUAL_GAIN, DetailDecoder
+from genve_core.decoder.detail_decoder import DetailDecoder
 from genve_core.decoder.inputs import aligned_neighbours, decoder_inputs
 
 
@@ -109,36 +109,3 @@ def test_the_dial_goes_in_even_steps_up_to_three_times_what_was_trained():
     assert torch.allclose(half - low, high - half, atol=1e-5)
     assert torch.allclose(beyond - high, high - low, atol=1e-5)
     assert torch.equal(most, same)
-
-
-def sloped(slope, trust, residual):
-    """A decoder that trusts the reference everywhere alike, and whose residual is the same everywhere."""
-    decoder = DetailDecoder(4, (8, 8, 16), (1, 1, 1, 1, 1), trust_slope=slope).eval()
-    with torch.no_grad():
-        decoder.tail.bias[:12], decoder.tail.bias[12:] = residual / RESIDUAL_GAIN, trust
-    return decoder
-
-
-def referred(valid):
-    up, still = row(1) * 0.5, torch.zeros(1, 1, 2, 12, 20)
-    reference = torch.full_like(up[:, 0], -0.5)
-    return decoder_inputs(up, still, still, reference=reference, key=up[:, 0], to_key=still, valid=valid), reference
-
-
-def test_a_slope_of_trust_makes_yes_and_no_firmer_and_the_residual_gives_way():
-    latents, valid = torch.randn(1, 4, 3, 5), torch.ones(1, 1, 1, 12, 20)
-    inputs, reference = referred(valid)
-    for logit in (1.0, -1.0):
-        soft, firm = (sloped(slope, logit, 0.2)(latents, inputs) for slope in (1.0, 2.0))
-        share = torch.sigmoid(torch.tensor(2 * logit))
-        kept = min(1.0, float((1 - share) / (1 - torch.sigmoid(torch.tensor(logit)))))
-        assert torch.allclose(firm, inputs.up + share * (reference - inputs.up) + 0.2 * kept, atol=1e-5)
-        assert (firm - reference).abs().mean() < (soft - reference).abs().mean() if logit > 0 else kept == 1.0
-
-
-def test_a_slope_of_trust_changes_nothing_where_there_is_no_reference():
-    latents, valid = torch.randn(1, 4, 3, 5), torch.ones(1, 1, 1, 12, 20)
-    valid[..., 10:] = 0
-    inputs, _ = referred(valid)
-    soft, firm = (sloped(slope, 2.0, 0.2)(latents, inputs) for slope in (1.0, 2.0))
-    assert torch.equal(soft[..., 20:], firm[..., 20:]) and not torch.allclose(soft[..., :20], firm[..., :20])

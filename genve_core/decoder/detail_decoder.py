@@ -48,14 +48,13 @@ class Seen:
 
     up: Tensor  # (n, 3, h, w), as in DecoderInputs
     detail: Tensor  # (n, 3, h, w), as there
-    valid: Tensor  # (n, 1, h/2, w/2), as there
     half: Tensor  # (n, a, h/2, w/2) features
     quarter: Tensor  # (n, b, h/4, w/4)
     eighth: Tensor  # (n, c, h/8, w/8)
 
     @property
     def bytes(self) -> int:
-        return sum(x.nbytes for x in (self.up, self.detail, self.valid, self.half, self.quarter, self.eighth))
+        return sum(x.nbytes for x in (self.up, self.detail, self.half, self.quarter, self.eighth))
 
 
 class DetailDecoder(ModelMixin, ConfigMixin):
@@ -66,20 +65,14 @@ class DetailDecoder(ModelMixin, ConfigMixin):
     wanted: none at 0, as trained at `full_noise`, more than that above, up to `MOST` times. As the share is a plain factor,
     the dial can only go one way.
 
-    `trust_slope` is set after training: trust is learnt from all kinds of clips, whose flow is worse than most users' clips
-    have, and comes out too timid. Above 1 it is decided more firmly; the residual, learnt beside the softer trust, gives way
-    as far as the reference is now believed more.
-
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
     full_noise: n at which the share is 1; 0 = a decoder without further detail, for which n changes nothing.
-    trust_slope: factor on the logit of the trust, 1 = as trained.
     """
 
     @register_to_config
     def __init__(self, latent_channels: int = 16, channels: tuple[int, ...] = (32, 64, 128),
-                 depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, full_noise: int = 0,
-                 trust_slope: float = 1.0):
+                 depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, full_noise: int = 0):
         super().__init__()
         self.reach = reach
         a, b, c = channels
@@ -111,7 +104,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         half = self.half_in(self.head(torch.cat([pixels, inputs.valid, *differences], 1)))
         quarter = self.quarter_in(self.to_quarter(half))
         past_half, past_quarter = (x * gain.to(x) for x, gain in zip((half, quarter), self.skip_gains, strict=True))
-        return Seen(inputs.up, inputs.detail, inputs.valid, past_half, past_quarter, self.to_eighth(quarter))
+        return Seen(inputs.up, inputs.detail, past_half, past_quarter, self.to_eighth(quarter))
 
     def forward(self, latents: Tensor, inputs: DecoderInputs | Seen, n: int | Tensor = 0) -> Tensor:
         """Latents (b, c, h/8, w/8) and inputs of b frames, sides multiples of 8 -> frames (b, 3, h, w).
@@ -130,12 +123,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         quarter = self.quarter_out(seen.quarter + self.from_eighth(eighth))
         half = self.half_out(seen.half + self.from_quarter(quarter))
         residual, trust = F.pixel_shuffle(self.tail(half), 2).float().split([3, 1], dim=1)
-        slope = self.config["trust_slope"]
-        if slope != 1:  # where there is a reference: times (1 - trust) / (1 - trust as learnt), at most 1
-            less = (F.logsigmoid(-slope * trust) - F.logsigmoid(-trust)).exp().clamp(max=1)
-            valid = F.interpolate(seen.valid.float(), scale_factor=2)
-            residual = residual * torch.lerp(torch.ones_like(less), less, valid)
-        certain = seen.up + torch.sigmoid(slope * trust) * seen.detail + RESIDUAL_GAIN * residual
+        certain = seen.up + torch.sigmoid(trust) * seen.detail + RESIDUAL_GAIN * residual
         if self.further is None:
             return certain, torch.zeros_like(certain)
         return certain, RESIDUAL_GAIN * F.pixel_shuffle(self.further(half), 2).float()

@@ -42,5 +42,4 @@ class DecoderMemory:
 
     def tensors(self) -> list[Tensor]:
         """All that is kept."""
-        return [x for seen in self._parts.values()
-                for x in (seen.up, seen.detail, seen.valid, seen.half, seen.quarter, seen.eighth)]
+        return [x for seen in self._parts.values() for x in (seen.up, seen.detail, seen.half, seen.quarter, seen.eighth)]
