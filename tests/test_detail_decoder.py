@@ -102,6 +102,18 @@ def test_the_noise_level_reaches_every_frame_of_a_batch():
     assert torch.allclose(each[0], low[0], atol=1e-6) and torch.allclose(each[1], high[1], atol=1e-6)
 
 
+def test_emphasis_adds_its_share_of_the_residual_and_nothing_at_n_0():
+    latents, inputs = seen()
+    plain = dialled()
+    emphatic = DetailDecoder(**{**plain.config, "emphasis": 0.2})
+    emphatic.load_state_dict(plain.state_dict())
+    certain, further = plain.ends(latents, inputs)
+    assert torch.equal(emphatic(latents, inputs, 0), plain(latents, inputs, 0))
+    residual = certain - inputs.up  # there is no reference
+    assert residual.abs().max() > 1e-2
+    assert torch.allclose(emphatic(latents, inputs, 400), certain + further + 0.2 * residual, atol=1e-5)
+
+
 def test_the_dial_goes_in_even_steps_up_to_three_times_what_was_trained():
     latents, inputs = seen()
     decoder = dialled()

@@ -61,18 +61,20 @@ class DetailDecoder(ModelMixin, ConfigMixin):
     """A U-Net over pixels with the latents let in at 1/8. Works frame by frame; nothing is normalised over space.
 
     result = up + trust * detail + residual + share(n) * further: how far the warped reference is believed is decided
-    pixel by pixel. `further` is detail that is likely rather than certain; the noise level n decides how much of it is
-    wanted: none at 0, as trained at `full_noise`, more than that above, up to `MOST` times. As the share is a plain factor,
-    the dial can only go one way.
+    pixel by pixel. `further` is detail that is likely rather than certain, and `emphasis` times the residual, which least
+    squares left too small; the noise level n decides how much of it is wanted: none at 0, all of it at `full_noise`, more than
+    that above, up to `MOST` times. As the share is a plain factor, the dial can only go one way.
 
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
     full_noise: n at which the share is 1; 0 = a decoder without further detail, for which n changes nothing.
+    emphasis: share of the residual that is added once more at `full_noise` (`docs/model-design.md`, *Emphasis*).
     """
 
     @register_to_config
     def __init__(self, latent_channels: int = 16, channels: tuple[int, ...] = (32, 64, 128),
-                 depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, full_noise: int = 0):
+                 depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, full_noise: int = 0,
+                 emphasis: float = 0.0):
         super().__init__()
         self.reach = reach
         a, b, c = channels
@@ -126,4 +128,5 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         certain = seen.up + torch.sigmoid(trust) * seen.detail + RESIDUAL_GAIN * residual
         if self.further is None:
             return certain, torch.zeros_like(certain)
-        return certain, RESIDUAL_GAIN * F.pixel_shuffle(self.further(half), 2).float()
+        further = F.pixel_shuffle(self.further(half), 2).float()
+        return certain, RESIDUAL_GAIN * (further + self.config["emphasis"] * residual)
