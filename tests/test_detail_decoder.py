@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from genve_core.decoder.detail_decoder import DetailDecoder
 from genve_core.decoder.inputs import aligned_neighbours, decoder_inputs
+from genve_core.errors import InputError
 
 
 def row(frames=5, h=24, w=40):
@@ -91,6 +93,24 @@ def test_a_decoder_that_learns_the_dial_starts_as_it_was():
     assert told.config["full_noise"] == 400 and plain.config["full_noise"] == 0
     assert torch.equal(told(latents, inputs, 300), plain(latents, inputs))
     assert told.with_dial(400) is told
+
+
+def test_a_deeper_decoder_starts_as_it_was_and_learns_with_all_its_blocks():
+    latents, inputs = seen()
+    decoder = dialled()
+    depth = tuple(count + 1 for count in decoder.config["depth"])
+    deeper = decoder.deepened(depth)
+    assert tuple(deeper.config["depth"]) == depth and deeper.config["full_noise"] == 400
+    assert torch.equal(deeper(latents, inputs, 300), decoder(latents, inputs, 300))
+    deeper(latents, inputs, 300).square().mean().backward()
+    added = (deeper.eighth[-1], deeper.quarter_in[-1], deeper.half_out[-1])
+    assert all(block.second.weight.grad.abs().max() > 0 for block in added)
+
+
+def test_a_decoder_cannot_lose_blocks():
+    decoder = tiny()
+    with pytest.raises(InputError, match=r"can only be made deeper, got \[0,.* leave depth out of the config"):
+        decoder.deepened((0, *decoder.config["depth"][1:]))
 
 
 def test_the_noise_level_reaches_every_frame_of_a_batch():

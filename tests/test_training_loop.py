@@ -201,6 +201,7 @@ def test_a_run_that_starts_from_nothing_or_with_clips_is_refused(clips, tmp_path
     ("image", {"channels": [16, 48]}, r"a unet with channels \[16, 48\], but .* has \[16, 32\]"),
     ("controller", {"lca": {"dim": 32}}, "a controller with dim 32, but .* has 16"),
     ("controller", {"decoder": {"depth": [1, 1, 1, 1, 2]}}, "a decoder with depth"),
+    ("decoder", {"depth": [1, 1, 1, 1, 0]}, r"can only be made deeper, got \[1, 1, 1, 1, 0\]"),
 ])
 def test_a_config_that_contradicts_the_weights_to_go_on_with_is_refused(clips, tiny_bundle, tmp_path, stage, settings, said):
     file = tmp_path / "c.json"
@@ -215,6 +216,13 @@ def test_a_config_that_agrees_with_the_weights_to_go_on_with_is_taken(clips, tin
     settings["stage"]["decoder"] |= {"channels": [8, 8, 16]}
     file.write_text(json.dumps(settings))
     train("controller", clips, tmp_path / "run", file, start=tiny_bundle)
+
+
+def test_a_decoder_goes_on_deeper_where_the_config_asks_for_it(clips, tiny_bundle, tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"loop": {"steps": 2, "batch": 1}, "stage": {"crop": 32, "depth": [1, 1, 2, 1, 1]}}))
+    bundle = train("decoder", clips, tmp_path / "run", file, start=tiny_bundle)
+    assert list(load_bundle(bundle, only=("decoder",))["decoder"].config["depth"]) == [1, 1, 2, 1, 1]
 
 
 def in_two_processes(*program):

@@ -16,6 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from ..blocks import ResBlock, down, stack, up, zeroed
+from ..errors import InputError
 
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
 RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
@@ -98,6 +99,21 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         decoder = DetailDecoder(**{**config, "full_noise": full_noise})
         decoder.load_state_dict({**decoder.state_dict(), **self.state_dict()})
         return decoder
+
+    def deepened(self, depth: tuple[int, ...]) -> DetailDecoder:
+        """The same decoder, weights included, with more residual blocks, which so far change nothing.
+
+        depth: as in the config. Raises InputError if any level would lose blocks.
+        """
+        if any(wanted < have for wanted, have in zip(depth, self.config["depth"], strict=True)):
+            raise InputError(f"a decoder of depth {list(self.config['depth'])} can only be made deeper, got {list(depth)}; "
+                             f"leave depth out of the config, or train from the start in another --out")
+        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        deeper = DetailDecoder(**{**config, "depth": tuple(depth)})
+        weights = self.state_dict()
+        new = [name for name in deeper.state_dict() if name not in weights and ".second." in name]
+        deeper.load_state_dict({**deeper.state_dict(), **weights, **{name: deeper.state_dict()[name] * 0 for name in new}})
+        return deeper
 
     def look(self, inputs: DecoderInputs) -> Seen:
         """The half that needs neither latents nor n."""

@@ -79,7 +79,10 @@ def _decoder(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
 
     vae = _before(out, "vae")["vae"]
     config = configured(DecoderConfig, settings, "stage decoder")
-    return DecoderStage(store, config, vae, _existing(out, "decoder", settings))  # type: ignore[arg-type]
+    decoder = _existing(out, "decoder", {name: value for name, value in settings.items() if name != "depth"})
+    if decoder is not None and "depth" in settings:
+        decoder = decoder.deepened(config.depth)
+    return DecoderStage(store, config, vae, decoder)  # type: ignore[arg-type]
 
 
 def _image(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
