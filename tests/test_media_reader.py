@@ -159,6 +159,20 @@ def test_variable_frame_times_are_kept(tmp_path):
     assert reader.info.variable_rate
 
 
+def test_rationals_of_any_pyav_are_told_as_fractions(tmp_path):
+    pictures = list(to_bytes(smooth_video(3, 24, 38)))
+    square = write_clip(tmp_path / "a.mkv", pictures, pixel_format="bgr0")
+    wide = write_clip(tmp_path / "b.mp4", pictures, codec="libx264", pixel_format="yuv420p",
+                      tags={"sample_aspect_ratio": Fraction(16, 11)})  # fmt: skip
+    raw = write_clip(tmp_path / "c.h264", pictures, codec="libx264", pixel_format="yuv420p")
+    for path, aspect in ((square, 1), (wide, Fraction(16, 11)), (raw, 1)):
+        reader, frames = read(path)
+        info = reader.info
+        told = [info.rate, info.duration, info.time_base, info.pixel_aspect, *(f.time for f in frames)]
+        assert [type(x) for x in told] == [Fraction] * len(told)
+        assert info.pixel_aspect == aspect
+
+
 def test_alpha_is_read_with_its_colour(tmp_path):
     rgba = np.random.default_rng(0).integers(0, 256, (23, 37, 4), dtype=np.uint8)
     frame = av.VideoFrame.from_ndarray(rgba, "rgba").reformat(format="bgra")

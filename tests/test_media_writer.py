@@ -144,6 +144,14 @@ def test_sound_is_copied_bit_by_bit_or_its_loss_is_told(tmp_path, sound, name, k
         assert any("sound track" in note and name[1:] in note and "left out" in note for note in out.notes)
 
 
+def test_sound_whose_name_is_not_utf_8_is_copied(tmp_path):
+    source = source_with(tmp_path, "aac", "in.mp4")
+    sound = packets(source, "audio")
+    source.write_bytes(source.read_bytes().replace(b"SoundHandler", b"Micro l\xe9ger\xe9"))
+    write(tmp_path / "a.mp4", smooth_video(10, 24, 38), audio_from=source)
+    assert packets(tmp_path / "a.mp4", "audio") == sound
+
+
 def test_a_file_that_starts_late_starts_at_zero_with_its_sound_in_step(tmp_path):
     pictures = list(to_bytes(smooth_video(10, 24, 38)))
     source = write_clip(

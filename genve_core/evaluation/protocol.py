@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..media.source import ODD_TEXT
+from ..media.source import open_file
 
 PROTOCOL_VERSION = "v1"
 SCALE = 4  # the protocol's own degradations, real4x and clean4x, reduce both sides by this factor
@@ -158,11 +158,10 @@ def _png_frames(folder: Path) -> Iterator[np.ndarray]:
 
 
 def _video_frames(path: Path) -> Iterator[np.ndarray]:
-    import av
     from av.error import FFmpegError
 
     try:
-        with av.open(str(path), metadata_errors=ODD_TEXT) as container:
+        with open_file(str(path)) as container:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
     except FFmpegError as error:

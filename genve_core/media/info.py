@@ -137,8 +137,9 @@ def _probe_file(path: Path, rate: Fraction | None) -> VideoInfo:
         timed = bool(spans) and spans[0][0] > _NO_TIME
         own_rate = source.rate_of(stream)
         rate = (own_rate or rate if timed else rate or own_rate) or source.DEFAULT_RATE
-        time_base = stream.time_base or 1 / rate
-        aspect = stream.sample_aspect_ratio or Fraction(1)
+        # PyAV 19 has rationals of its own; where nothing is set, 0 in the place of None
+        time_base = Fraction(stream.time_base or 1 / rate)
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
         has_audio = bool(container.streams.audio)
     stamps = [start for start, _ in spans]
     duration = len(spans) / rate

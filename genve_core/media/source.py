@@ -24,21 +24,28 @@ DEFAULT_RATE = Fraction(25)
 _NOT_VIDEO = ("ansi", "bintext", "xbin", "idf")  # FFmpeg draws text files as pictures
 _REMEDY = "give a video file (.mp4, .mov, .mkv, .webm, .avi ...) or a folder of images"
 
-ODD_TEXT = "replace"  # old cameras write titles that are not UTF-8; PyAV would refuse the whole file
-
 Note = Callable[[str], None]
+
+
+def open_file(file: Any) -> "InputContainer":
+    """av.open, for reading; also where titles are not UTF-8, as those of old cameras."""
+    import av
+
+    # without it, PyAV up to 18 would refuse the whole file; 19 has no such choice, and keeps the odd bytes as surrogates
+    choice: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    container: Any = av.open(file, "r", **choice)
+    return container
 
 
 def open_video(path: Path) -> "InputContainer":
     """Open a video file, or a single image. Raises InputError if it is missing, empty, unreadable or not a
     video.
     """
-    import av
     import av.error
 
     check_exists(path)
     try:
-        container = av.open(f"file:{path}", metadata_errors=ODD_TEXT)
+        container = open_file(f"file:{path}")
     except PermissionError as error:
         raise InputError(
             f"{path} cannot be read (permission denied); allow reading it or copy it elsewhere"
@@ -146,12 +153,11 @@ def image_files(folder: Path) -> list[Path]:
 
 def decoded_image(path: Path) -> tuple[Any, Any]:
     """One image file as (av.VideoFrame, its codec context). Raises InputError if it cannot be decoded."""
-    import av
     import av.error
 
     try:
         # Opened by content: by name, "a%d.png" would be taken for a numbered sequence.
-        with path.open("rb") as file, av.open(file, "r", metadata_errors=ODD_TEXT) as container:
+        with path.open("rb") as file, open_file(file) as container:
             stream = video_stream(container)
             for frame in container.decode(stream):
                 return frame, stream.codec_context

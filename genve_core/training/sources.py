@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..media.source import IMAGE_SUFFIXES, ODD_TEXT, VIDEO_SUFFIXES
+from ..media.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_file
 from .camera import CameraConfig, MovingCamera
 
 
@@ -43,9 +43,7 @@ def camera_clip(stills: list[Path], frames: int, size: int, config: CameraConfig
 
 
 def _decode(path: Path, short_side: int) -> Iterator[np.ndarray]:
-    import av
-
-    with av.open(str(path), metadata_errors=ODD_TEXT) as container:
+    with open_file(str(path)) as container:
         for frame in container.decode(video=0):
             image = frame.to_ndarray(format="rgb24")
             factor = short_side / min(image.shape[:2])
