@@ -31,7 +31,7 @@ def test_tiles_keep_every_pixel_once_and_see_their_surround(size, most):
 
 def a_decoder(**config):
     """As deep as genve-mini's, narrow, and not silent as an untrained one is."""
-    decoder = DetailDecoder(latent_channels=4, channels=(8, 8, 16), depth=(1, 2, 4, 6, 6), **config).eval()
+    decoder = DetailDecoder(latent_channels=4, channels=(8, 8, 16), depth=(1, 2, 5, 8, 10), **config).eval()
     nn.init.normal_(decoder.tail.weight, std=0.1)
     if decoder.further is not None:
         nn.init.normal_(decoder.further[-1].weight, std=0.1)

@@ -7,6 +7,7 @@ warped poor key frame (to judge how well the warp fits), and the neighbouring po
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -95,10 +96,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         """The same decoder, weights included, that can learn what n asks for; so far n changes nothing."""
         if self.further is not None:
             return self
-        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        decoder = DetailDecoder(**{**config, "full_noise": full_noise})
-        decoder.load_state_dict({**decoder.state_dict(), **self.state_dict()})
-        return decoder
+        return self._grown(full_noise=full_noise)
 
     def deepened(self, depth: tuple[int, ...]) -> DetailDecoder:
         """The same decoder, weights included, with more residual blocks, which so far change nothing.
@@ -108,12 +106,18 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         if any(wanted < have for wanted, have in zip(depth, self.config["depth"], strict=True)):
             raise InputError(f"a decoder of depth {list(self.config['depth'])} can only be made deeper, got {list(depth)}; "
                              f"leave depth out of the config, or train from the start in another --out")
-        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        deeper = DetailDecoder(**{**config, "depth": tuple(depth)})
-        weights = self.state_dict()
-        new = [name for name in deeper.state_dict() if name not in weights and ".second." in name]
-        deeper.load_state_dict({**deeper.state_dict(), **weights, **{name: deeper.state_dict()[name] * 0 for name in new}})
+        deeper, have = self._grown(depth=tuple(depth)), dict(self.named_modules())
+        for name, module in deeper.named_modules():
+            if isinstance(module, ResBlock) and name not in have:
+                zeroed(module.second)
         return deeper
+
+    def _grown(self, **changes: Any) -> DetailDecoder:
+        """A decoder of a larger config with these weights; what is new has the values that it starts with."""
+        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        grown = DetailDecoder(**{**config, **changes})
+        grown.load_state_dict({**grown.state_dict(), **self.state_dict()})
+        return grown
 
     def look(self, inputs: DecoderInputs) -> Seen:
         """The half that needs neither latents nor n."""
