@@ -94,14 +94,17 @@ def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, refere
 
 def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
             around: slice, mine: slice, reach: int) -> DecoderInputs:
-    """What the detail decoder sees; of several references the sum, each with its share."""
+    """What the detail decoder sees; of several references the sum, each with its share. Beside a picture that was given, what
+    was made from a poor frame has nothing to say."""
     rows: dict[str, Any] = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
     if not references:
         return decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, **rows)
+    references = [reference for reference in references if not reference.own] or references
     parts = [
         decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, strength=strength,
                        reference=reference.image.unsqueeze(0).to(up), key=clip.up_at(reference.key, models.device),
-                       valid=share.unsqueeze(0), to_key=flow.to_key[reference.key][around].unsqueeze(0), **rows)
+                       guess=reference.own, valid=share.unsqueeze(0),
+                       to_key=flow.to_key[reference.key][around].unsqueeze(0), **rows)
         for reference, share in zip(references, shares(references, flow, around), strict=True)
     ]
     first = parts[0]

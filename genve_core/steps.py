@@ -152,6 +152,8 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
                   tiling: TilingConfig = TilingConfig(), report: OnProgress = silent) -> Reference:
     """Section 3.2: the key frame through the image diffuser, pulled back to itself by Eq. 3.
 
+    It steers the diffuser in every frame. Its picture goes only where frames are less sharp than the key frame (`sharper`).
+
     start: T0, and steps: None takes the bundle's.   gamma_max, noise: see `semantic_alignment.align`.
     """
     defaults = models.defaults
@@ -167,7 +169,7 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
         decoder = cast(DetailDecoder, decoder)
         inputs = decoder_inputs(up.unsqueeze(0), still, still, reach=decoder.reach)
         image = decode_in_tiles(decoder, y, inputs, defaults.noise_level, tiling.decode**2).clamp(-1, 1)
-        return Reference(key, image[0], y[0].float(), torch.ones_like(image[0, :1]))
+        return Reference(key, image[0], y[0].float(), torch.ones_like(image[0, :1]), own=True)
 
 
 def given_reference(models: Models, clip: Clip, picture: Tensor | str | Path, key: int, *, fit: Fit = "cover",

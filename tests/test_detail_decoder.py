@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from genve_core.decoder.detail_decoder import DetailDecoder
-from genve_core.decoder.inputs import aligned_neighbours, decoder_inputs
+from genve_core.decoder.inputs import aligned_neighbours, decoder_inputs, sharper
 from genve_core.errors import InputError
+from genve_core.media.colour import gaussian
 
 
 def row(frames=5, h=24, w=40):
@@ -70,6 +71,31 @@ def test_where_the_flow_is_not_valid_nothing_of_the_reference_is_seen():
     inputs = decoder_inputs(up, still, still, reference=torch.rand(1, 3, 24, 40), key=up[:, 0], to_key=still, valid=valid)
     assert inputs.detail[..., 20:].abs().max() == 0
     assert inputs.detail[..., :20].abs().min() >= 0 and inputs.detail[..., :20].abs().max() > 0
+
+
+def guessed(up, key):
+    """Inputs with a reference made from `key`."""
+    still, valid = torch.zeros(1, len(up), 2, 6, 10), torch.ones(1, len(up), 1, 6, 10)
+    return decoder_inputs(up.unsqueeze(0), still, still, reference=torch.rand(1, 3, 24, 40), key=key, to_key=still, valid=valid,
+                          guess=True)
+
+
+def test_a_guess_is_let_in_only_where_its_key_frame_is_sharper():
+    sharp = row(1)[0]
+    soft = gaussian(sharp, 2.0)
+    inputs = guessed(torch.cat([sharp, soft]), sharp)
+    assert inputs.valid[0].max() == 0 and inputs.detail[0].abs().max() == 0 and inputs.key[0].abs().max() == 0
+    assert inputs.valid[1].min() == 1 and inputs.detail[1].abs().mean() > 0.1
+    assert guessed(sharp, soft).valid.max() == 0, "nor where it is softer"
+
+
+def test_how_far_a_key_frame_is_sharper_is_told_place_by_place():
+    sharp = row(1, 96, 160)[0]
+    mixed = torch.cat([sharp[..., :80], gaussian(sharp, 2.0)[..., 80:]], -1)
+    found = sharper(sharp, mixed)
+    assert found.shape == (1, 1, 96, 160) and found[..., :50].max() == 0 and found[..., 110:].min() == 1
+    flat = torch.zeros(1, 3, 8, 8)
+    assert sharper(flat, flat + 0.001).max() == 0 and sharper(flat.half(), flat.half()).dtype == torch.float16
 
 
 def dialled():

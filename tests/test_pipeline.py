@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from genve_core.bundle import load_bundle
+from genve_core.clip import Clip
+from genve_core.decode import decode_clip
 from genve_core.errors import InputError
 from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
+from genve_core.steps import encode_clip, find_flow, given_reference, own_reference
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,32 @@ def test_strength_zero_is_exactly_no_reference(clip, bundle, picture):
     none = run(clip, bundle, scale=2.0, reference_strength=0.0)
     assert torch.equal(none, run(clip, bundle, picture, scale=2.0, reference_strength=0.0))
     assert torch.equal(none, run(clip, bundle, -picture, scale=2.0, reference_strength=0.0))
+
+
+def test_a_reference_of_its_own_helps_frames_that_are_less_sharp_and_no_others(clip, bundle):
+    """Of frames as sharp as the key frame, only the latents know of it; blurred ones are given its picture."""
+    sharp = torch.rand(1, 3, 19, 27, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    soft = torch.nn.functional.avg_pool2d(sharp, 3, 1, 1)
+    models = Enhancer(bundle, device="cpu").models
+
+    def with_and_without(frames):
+        shot = Clip(frames, (76, 108))
+        Z, flow = encode_clip(models, shot), find_flow(models, shot, [0])
+        own = own_reference(models, shot, Z, 0)
+        assert own.own
+        return (torch.stack(list(decode_clip(models, shot, Z, flow, used, n=250, steadiness=0.0))) for used in ([own], []))
+
+    assert torch.equal(*with_and_without(sharp.expand(3, -1, -1, -1)))
+    own, none = with_and_without(torch.cat([sharp, soft, soft]))
+    assert torch.equal(own[0], none[0]) and (own[2] - none[2]).abs().max() > 0.05
+
+
+def test_beside_a_picture_that_was_given_a_guess_is_not_shown_to_the_decoder(clip, bundle, picture):
+    models, shot = Enhancer(bundle, device="cpu").models, Clip(clip, (76, 108))
+    Z, flow = encode_clip(models, shot), find_flow(models, shot, [0, 6])
+    own, given = own_reference(models, shot, Z, 0), given_reference(models, shot, picture, 6, align=False)
+    both, alone = (torch.stack(list(decode_clip(models, shot, Z, flow, used, n=250))) for used in ([own, given], [given]))
+    assert torch.equal(both, alone)
 
 
 def test_another_reference_gives_another_result(clip, bundle, picture):

@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..conditioning.warp import compose, resize_flow, warp
+from ..media.colour import low_pass
 from .detail_decoder import DecoderInputs, neighbours
+
+# Logarithms of the ratio of detail. In six poor clips it is below 0.05 nearly everywhere, and about 0.25 where the small frame
+# has been blurred by half a pixel, 0.8 by one.
+SHARPER = (0.15, 0.4)
+SURROUND = 1 / 16  # deviation of the Gaussian over which detail is compared, in shorter sides of the frame
+FLAT = 1e-5  # energy of a gradient that is nothing but rounding
 
 
 def halve(frames: Tensor) -> Tensor:
@@ -37,6 +44,28 @@ def aligned_neighbours(half: Tensor, forward: Tensor, backward: Tensor, reach: i
     return torch.cat(parts, dim=2)
 
 
+def sharper(key: Tensor, frames: Tensor) -> Tensor:
+    """Where the poor key frame shows clearly more detail than a poor frame: only there can a reference made from it help.
+
+    Of a frame as sharp as the key frame the decoder finds as much itself; a guess carried there on top makes it softer and less
+    faithful (`docs/model-design.md`, *A reference of its own*).
+
+    key, frames: (n, 3, h, w), the key frame warped onto the frames.   Returns (n, 1, h, w) in [0, 1]: 0 up to `SHARPER[0]` in
+    the logarithm of the ratio of their gradients' energies, 1 from `SHARPER[1]` on.
+    """
+    energies = []
+    for x in (key, frames):
+        dx, dy = (F.pad(x.float().mean(1, keepdim=True).diff(dim=dim), pad) for dim, pad in ((-1, (0, 1)), (-2, (0, 0, 0, 1))))
+        energies.append(low_pass(dx.square() + dy.square(), SURROUND) + FLAT)
+    none, full = SHARPER
+    return (((energies[0] / energies[1]).log() - none) / (full - none)).clamp(0, 1).to(frames)
+
+
+def without_reference(up: Tensor, half: Tensor, near: Tensor) -> DecoderInputs:
+    """Inputs of which a reference says nothing. half: (n, 3, h/2, w/2), `up` reduced."""
+    return DecoderInputs(up, torch.zeros_like(up), torch.zeros_like(half[:, :1]), torch.zeros_like(half), near)
+
+
 def decoder_inputs(
     up: Tensor,
     forward: Tensor,
@@ -47,6 +76,7 @@ def decoder_inputs(
     to_key: Tensor | None = None,
     valid: Tensor | None = None,
     strength: float = 1.0,
+    guess: bool = False,
     reach: int = 2,
     frames: slice = slice(None),
 ) -> DecoderInputs:
@@ -56,6 +86,7 @@ def decoder_inputs(
     reference, key: (b, 3, h, w), the reference and the poor key frame; None = no reference.
     to_key: (b, f, 2, hf, wf), frame -> key frame.   valid: (b, f, 1, hf, wf) in [0, 1].
     strength: how much of the reference's detail is let in; 0 gives exactly what no reference gives.
+    guess: the reference was made from `key`, so it is let in only where that is `sharper` than the frame.
     reach: of the decoder (`DetailDecoder.reach`).
     """
     b, f, _, h, w = up.shape
@@ -68,8 +99,7 @@ def decoder_inputs(
     near = aligned_neighbours(half, on_half(forward), on_half(backward), reach)[:, frames].flatten(0, 1)
     chosen, chosen_half = up[:, frames].flatten(0, 1), half[:, frames].flatten(0, 1)
     if reference is None or strength == 0:
-        empty = torch.zeros_like(chosen_half[:, :1])
-        return DecoderInputs(chosen, torch.zeros_like(chosen), empty, torch.zeros_like(chosen_half), near)
+        return without_reference(chosen, chosen_half, near)
     assert key is not None and to_key is not None and valid is not None
     count = len(chosen) // b
     flow = to_key[:, frames].flatten(0, 1)
@@ -78,7 +108,11 @@ def decoder_inputs(
     def carried(image: Tensor, grid_flow: Tensor, how: str) -> Tensor:
         return warp(image.repeat_interleave(count, 0), grid_flow, how)  # type: ignore[arg-type]
 
-    detail = carried(reference, resize_flow(flow, (h, w)), "bicubic") - chosen
     poor_key = carried(halve(key), resize_flow(flow, half_size), "bilinear") - chosen_half
+    if guess:
+        share = share * sharper(chosen_half + poor_key * share, chosen_half)
+        if not share.any():
+            return without_reference(chosen, chosen_half, near)
+    detail = carried(reference, resize_flow(flow, (h, w)), "bicubic") - chosen
     full_share = share.repeat_interleave(2, -1).repeat_interleave(2, -2)
     return DecoderInputs(chosen, detail * full_share, share, poor_key * share, near)

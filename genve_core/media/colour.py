@@ -1,8 +1,9 @@
 """Keeping the input's colours: the result may invent detail, but not another white balance or brightness.
 
 "low": the low frequencies of each frame are those of the up-sampled input ("wavelet colour fix" in other
-work, here with one Gaussian split). The low-pass is tied to the input's own frames, so it cannot flicker more
-than the input does. A grey input stays grey: networks draw thin coloured fringes into old films.
+work, here with one Gaussian split), give or take `tolerance`: a codec moves colours by a grey level or two itself, and a
+good reference knows better. The low-pass is tied to the input's own frames, so it cannot flicker more than the input does. A
+grey input stays grey: networks draw thin coloured fringes into old films.
 "adain": mean and deviation per channel, measured over the whole clip; per-frame statistics would flicker.
 """
 
@@ -24,12 +25,15 @@ COLOURFUL = 2 / 127.5
 class ColourConfig:
     method: Method = "low"
     sigma: float = 1 / 16  # of the Gaussian, in shorter sides of the frame; smaller keeps more of the input
+    tolerance: float = 2.0  # of "low": grey levels of 255 by which the result may differ; 0 = not at all
 
     def __post_init__(self) -> None:
         if self.method not in ("low", "adain", "none"):
             raise ValueError(f"colour method must be low, adain or none, got {self.method!r}")
         if not 0 < self.sigma <= 1:
             raise ValueError(f"sigma must be in (0, 1] of the shorter side, got {self.sigma}")
+        if self.tolerance < 0:
+            raise ValueError(f"tolerance must be 0 grey levels or more, got {self.tolerance}")
 
 
 class ColourMatch:
@@ -65,7 +69,7 @@ class ColourMatch:
             return result
         x, reference = result.float(), upsampled.float()
         if self.config.method == "low":
-            change = low_pass(reference - x, self.config.sigma)
+            change = F.softshrink(low_pass(reference - x, self.config.sigma), self.config.tolerance / 127.5)
             greyness = 1 - colourfulness(reference)
             if greyness.any():
                 change -= greyness * chroma(x + change - reference)

@@ -8,6 +8,10 @@ from torch import Tensor
 
 COARSE = 24  # cells along the shorter side over which colours are averaged before they are compared
 GAIN = (0.5, 2.0)  # limits of the contrast change, for flat pictures
+# What a codec does to a key frame's colours is no reason to change those of a good picture: Oklab units (about 2 grey levels;
+# a difference starts to show at 0.02), and the logarithm of a ratio of spreads (codecs cost colour, hardly lightness)
+TOLERANCE = 0.006
+GAIN_TOLERANCE = 0.14
 
 # Oklab (Ottosson 2020): a space in which equal steps look equal, lightness apart from hue
 LMS_OF_RGB = (
@@ -33,8 +37,9 @@ def match_colour(image: Tensor, key_frame: Tensor, valid: Tensor) -> Tensor:
     weight = _coarse(valid.float())
     mean, deviation = _statistics(image.float() * valid, weight)
     mean_key, deviation_key = _statistics(key_frame.float() * valid, weight)
-    gain = (deviation_key / deviation.clamp_min(1e-4)).clamp(*GAIN)
-    return _from_oklab((_to_oklab(image) - mean) * gain + mean_key)
+    gain = F.softshrink((deviation_key / deviation.clamp_min(1e-4)).clamp(*GAIN).log(), GAIN_TOLERANCE).exp()
+    shift = F.softshrink(mean_key - mean, TOLERANCE)
+    return _from_oklab((_to_oklab(image) - mean) * gain + mean + shift)
 
 
 def _coarse(x: Tensor) -> Tensor:

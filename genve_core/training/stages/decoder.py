@@ -36,7 +36,7 @@ class DecoderConfig:
     frames: int = 2  # decoded in a row
     no_reference: float = 0.3  # shares; what is left is the true key frame
     imperfect_reference: float = 0.15
-    own_reference: float = 0.2  # made by the decoder itself from the poor key frame
+    own_reference: float = 0.0  # made by the decoder itself from the poor key frame, seen only where that is sharper
     reach: int = 3  # neighbours seen on either side
     edge: float = 0.5
     steady: float = 0.5
@@ -140,11 +140,11 @@ class DecoderStage:
         parts = []
         for i in range(len(reference)):  # rows start at different frames
             start = int(batch["start"][i])
-            use = float(batch["use"][i])
+            use, own = float(batch["use"][i]), bool(batch["own"][i])
             parts.append(self.inputs(
                 batch["up"][i : i + 1, 1:], batch["forward"][i : i + 1], batch["backward"][i : i + 1],
                 reference=reference[i : i + 1], key=batch["up"][i : i + 1, 0], to_key=batch["to_key"][i : i + 1],
-                valid=batch["valid"][i : i + 1], strength=use, frames=slice(start, start + self.config.frames),
+                valid=batch["valid"][i : i + 1], strength=use, guess=own, frames=slice(start, start + self.config.frames),
             ))
         inputs = type(parts[0])(*[torch.cat([getattr(p, name) for p in parts])
                                   for name in ("up", "detail", "valid", "key", "near")])
