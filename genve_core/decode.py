@@ -40,7 +40,8 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     wanted = range(len(clip)) if frames is None else frames
     # that fusion looks at one neighbour on each side
     span = range(max(0, wanted.start - 1), min(len(clip), wanted.stop + 1))
-    used = references if strength > 0 else ()
+    # beside a picture that was given, one that was made from a poor frame has nothing to show
+    used = ([one for one in references if not one.own] or references) if strength > 0 else ()
     # an accelerator looks again in less time than its memory is worth
     memory = memory if memory is not None and models.device.type == "cpu" else DecoderMemory(0)
     memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))], [strength, chunk])
@@ -94,12 +95,10 @@ def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, refere
 
 def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
             around: slice, mine: slice, reach: int) -> DecoderInputs:
-    """What the detail decoder sees; of several references the sum, each with its share. Beside a picture that was given, what
-    was made from a poor frame has nothing to say."""
+    """What the detail decoder sees; of several references the sum, each with its share."""
     rows: dict[str, Any] = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
     if not references:
         return decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, **rows)
-    references = [reference for reference in references if not reference.own] or references
     parts = [
         decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, strength=strength,
                        reference=reference.image.unsqueeze(0).to(up), key=clip.up_at(reference.key, models.device),

@@ -27,7 +27,7 @@ LAB_OF_LMS = (
 
 
 def match_colour(image: Tensor, key_frame: Tensor, valid: Tensor) -> Tensor:
-    """Shift and scale `image`'s Oklab channels so that their mean and spread are the key frame's.
+    """Shift and scale `image`'s Oklab channels so that mean and spread are the key frame's, within the tolerances above.
 
     image, key_frame: (3, h, w) in [-1, 1].   valid: (1, h, w), 1 where the image says something; both
     pictures are compared there only. Both are averaged to a coarse grid first: a poor key frame has lost
