@@ -160,6 +160,18 @@ def test_emphasis_adds_its_share_of_the_residual_and_nothing_at_n_0():
     assert torch.allclose(emphatic(latents, inputs, 400), certain + further + 0.2 * residual, atol=1e-5)
 
 
+def test_a_decoder_without_likely_detail_keeps_its_weights_and_adds_emphasis_only():
+    latents, inputs = seen()
+    whole = dialled()
+    plain = DetailDecoder(**{**whole.config, "emphasis": 0.2})
+    plain.load_state_dict(whole.state_dict())
+    plain = plain.without_likely()
+    assert plain.further is None and plain.without_likely().further is None and plain.with_dial(300) is plain
+    certain = whole(latents, inputs, 0)
+    assert torch.equal(plain(latents, inputs, 0), certain)
+    assert torch.allclose(plain(latents, inputs, 400), certain + 0.2 * (certain - inputs.up), atol=1e-5)
+
+
 def test_the_dial_goes_in_even_steps_up_to_three_times_what_was_trained():
     latents, inputs = seen()
     decoder = dialled()

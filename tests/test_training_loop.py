@@ -12,6 +12,7 @@ import torch
 from media_clips import write_clip
 
 from genve_core.bundle import load_bundle
+from genve_core.decoder.detail_decoder import DetailDecoder
 from genve_core.errors import InputError
 from genve_core.pipeline import enhance
 from genve_core.training.clip_store import ClipConfig, ClipStore, make_clips
@@ -107,6 +108,19 @@ def test_contrast_is_asked_for_at_n_0_as_far_as_the_input_is_poor(clips):
     for poor, more in ((1.0, True), (0.0, False)):
         without, asked = losses(use=0.0, poor=poor)
         assert (asked > without + 1e-3) if more else (asked == without)
+
+
+def test_emphasis_is_not_trained_away_where_n_adds_nothing_else(clips):
+    vae, store = MiniVAE(4, (8, 8, 16), 1), ClipStore(clips)
+    config = DecoderConfig(crop=32, no_reference=1.0, likely=False)
+    decoder = DetailDecoder(4, (8, 8, 16), (1, 1, 1, 1, 1), config.reach, full_noise=400, emphasis=0.5)
+    torch.nn.init.normal_(decoder.tail.weight, std=0.1)
+    stage = DecoderStage(store, config, vae, decoder)
+    assert stage.decoder.further is None and decoder.further is not None
+    batch = {name: x.unsqueeze(0) for name, x in stage.draw(np.random.default_rng(0)).items()}
+    restored = stage.restore(stage.decoder, batch)
+    assert torch.equal(restored.full, restored.certain)
+    assert not torch.equal(restored.certain, stage.decoded(batch["up"][:, 1:], batch))
 
 
 def test_training_lowers_the_loss(clips, tmp_path):

@@ -71,12 +71,13 @@ class DetailDecoder(ModelMixin, ConfigMixin):
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
     full_noise: n at which the share is 1; 0 = a decoder without further detail, for which n changes nothing.
     emphasis: share of the residual that is added once more at `full_noise` (`docs/model-design.md`, *Emphasis*).
+    likely: whether layers of their own find detail that is likely; without them n adds the emphasis and nothing else.
     """
 
     @register_to_config
     def __init__(self, latent_channels: int = 16, channels: tuple[int, ...] = (32, 64, 128),
                  depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, full_noise: int = 0,
-                 emphasis: float = 0.0):
+                 emphasis: float = 0.0, likely: bool = True):
         super().__init__()
         self.reach = reach
         a, b, c = channels
@@ -90,13 +91,16 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         self.from_eighth, self.quarter_out = up(c, b), stack(b, depth[3], norm=True)
         self.from_quarter, self.half_out = up(b, a), stack(a, depth[1], norm=True)
         self.tail = zeroed(nn.Conv2d(a, 16, 3, padding=1))  # RGB residual and trust, 2 x 2 pixels each
-        self.further = nn.Sequential(ResBlock(a, norm=True), zeroed(nn.Conv2d(a, 12, 3, padding=1))) if full_noise else None
+        likely_detail = nn.Sequential(ResBlock(a, norm=True), zeroed(nn.Conv2d(a, 12, 3, padding=1)))
+        self.further = likely_detail if full_noise and likely else None
 
     def with_dial(self, full_noise: int = FULL_NOISE) -> DetailDecoder:
         """The same decoder, weights included, that can learn what n asks for; so far n changes nothing."""
-        if self.further is not None:
-            return self
-        return self._grown(full_noise=full_noise)
+        return self if self.config["full_noise"] else self._remade(full_noise=full_noise)
+
+    def without_likely(self) -> DetailDecoder:
+        """The same decoder, weights included, but for what it holds likely: n adds its emphasis and nothing else."""
+        return self._remade(likely=False)
 
     def deepened(self, depth: tuple[int, ...]) -> DetailDecoder:
         """The same decoder, weights included, with more residual blocks, which so far change nothing.
@@ -106,18 +110,18 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         if any(wanted < have for wanted, have in zip(depth, self.config["depth"], strict=True)):
             raise InputError(f"a decoder of depth {list(self.config['depth'])} can only be made deeper, got {list(depth)}; "
                              f"leave depth out of the config, or train from the start in another --out")
-        deeper, have = self._grown(depth=tuple(depth)), dict(self.named_modules())
+        deeper, have = self._remade(depth=tuple(depth)), dict(self.named_modules())
         for name, module in deeper.named_modules():
             if isinstance(module, ResBlock) and name not in have:
                 zeroed(module.second)
         return deeper
 
-    def _grown(self, **changes: Any) -> DetailDecoder:
-        """A decoder of a larger config with these weights; what is new has the values that it starts with."""
+    def _remade(self, **changes: Any) -> DetailDecoder:
+        """A decoder of another config with these weights; what is new has the values that it starts with."""
         config = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        grown = DetailDecoder(**{**config, **changes})
-        grown.load_state_dict({**grown.state_dict(), **self.state_dict()})
-        return grown
+        remade = DetailDecoder(**{**config, **changes})
+        remade.load_state_dict({name: self.state_dict().get(name, new) for name, new in remade.state_dict().items()})
+        return remade
 
     def look(self, inputs: DecoderInputs) -> Seen:
         """The half that needs neither latents nor n."""
@@ -146,7 +150,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         half = self.half_out(seen.half + self.from_quarter(quarter))
         residual, trust = F.pixel_shuffle(self.tail(half), 2).float().split([3, 1], dim=1)
         certain = seen.up + torch.sigmoid(trust) * seen.detail + RESIDUAL_GAIN * residual
-        if self.further is None:
-            return certain, torch.zeros_like(certain)
-        further = F.pixel_shuffle(self.further(half), 2).float()
-        return certain, RESIDUAL_GAIN * (further + self.config["emphasis"] * residual)
+        further = self.config["emphasis"] * residual
+        if self.further is not None:
+            further = further + F.pixel_shuffle(self.further(half), 2).float()
+        return certain, RESIDUAL_GAIN * further

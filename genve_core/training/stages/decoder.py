@@ -47,6 +47,7 @@ class DecoderConfig:
     carried: float = 0.0  # weight of `structure_loss` at both ends where a reference of the truth shows what is there
     firm: float = 0.0  # weight of `structure_loss` at n = 0 as far as the input is poor, whatever the reference
     restraint: float = 0.0  # weight of `restraint_loss`: n adds little as far as the input is clean
+    likely: bool = True  # False: a decoder is trained, or goes on, without layers for likely detail; then only n = 0 is trained
     adversarial: float = 0.0  # weight at full_noise of a discriminator trained alongside
     full_noise: int = FULL_NOISE  # also the highest n that the controller meets
     usual_noise: int = 250  # n at which references are made from the key frame
@@ -77,7 +78,8 @@ class DecoderStage:
     def __init__(self, store: ClipStore, config: DecoderConfig, vae: MiniVAE, decoder: DetailDecoder | None = None):
         self.store, self.config, self.vae = store, config, vae
         size = (vae.latent_channels, config.channels, config.depth, config.reach)
-        self.decoder = (decoder or DetailDecoder(*size)).with_dial(config.full_noise)
+        dialled = (decoder or DetailDecoder(*size)).with_dial(config.full_noise)
+        self.decoder = dialled if config.likely else dialled.without_likely()
         self.trained = nn.ModuleDict({"decoder": self.decoder})
         self.helpers = nn.ModuleDict({"discriminator": PatchDiscriminator()} if config.adversarial else {})
 
@@ -150,7 +152,8 @@ class DecoderStage:
                                   for name in ("up", "detail", "valid", "key", "near")])
         latents = encode_frames(self.vae, inputs.up) if latents is None else latents
         certain, further = (x.unflatten(0, (-1, self.config.frames)) for x in decoder.ends(latents, inputs))
-        return Restored(certain, certain + further, self.decoded(batch["hq"][:, 1:], batch))
+        full = certain + further if decoder.further is not None else certain  # emphasis is set after training, not by it
+        return Restored(certain, full, self.decoded(batch["hq"][:, 1:], batch))
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch = {**batch, "reference": self.references(self.decoder, batch)}
