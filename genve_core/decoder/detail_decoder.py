@@ -91,8 +91,9 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         self.from_eighth, self.quarter_out = up(c, b), stack(b, depth[3], norm=True)
         self.from_quarter, self.half_out = up(b, a), stack(a, depth[1], norm=True)
         self.tail = zeroed(nn.Conv2d(a, 16, 3, padding=1))  # RGB residual and trust, 2 x 2 pixels each
-        likely_detail = nn.Sequential(ResBlock(a, norm=True), zeroed(nn.Conv2d(a, 12, 3, padding=1)))
-        self.further = likely_detail if full_noise and likely else None
+        self.further: nn.Sequential | None = None
+        if full_noise and likely:
+            self.further = nn.Sequential(ResBlock(a, norm=True), zeroed(nn.Conv2d(a, 12, 3, padding=1)))
 
     def with_dial(self, full_noise: int = FULL_NOISE) -> DetailDecoder:
         """The same decoder, weights included, that can learn what n asks for; so far n changes nothing."""
