@@ -110,13 +110,14 @@ def test_contrast_is_asked_for_at_n_0_as_far_as_the_input_is_poor(clips):
         assert (asked > without + 1e-3) if more else (asked == without)
 
 
-def test_emphasis_is_not_trained_away_where_n_adds_nothing_else(clips):
+@pytest.mark.parametrize("likely", [True, False])
+def test_emphasis_is_no_part_of_training(clips, likely):
     vae, store = MiniVAE(4, (8, 8, 16), 1), ClipStore(clips)
-    config = DecoderConfig(crop=32, no_reference=1.0, likely=False)
+    config = DecoderConfig(crop=32, no_reference=1.0, likely=likely)
     decoder = DetailDecoder(4, (8, 8, 16), (1, 1, 1, 1, 1), config.reach, full_noise=400, emphasis=0.5)
     torch.nn.init.normal_(decoder.tail.weight, std=0.1)
     stage = DecoderStage(store, config, vae, decoder)
-    assert stage.decoder.further is None and decoder.further is not None
+    assert (stage.decoder.further is not None) == likely
     batch = {name: x.unsqueeze(0) for name, x in stage.draw(np.random.default_rng(0)).items()}
     restored = stage.restore(stage.decoder, batch)
     assert torch.equal(restored.full, restored.certain)

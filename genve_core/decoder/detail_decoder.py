@@ -143,15 +143,18 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         share = (torch.as_tensor(n, device=latents.device) / max(self.config["full_noise"], 1)).clamp(max=MOST)
         return certain + share.reshape(-1, 1, 1, 1) * further
 
-    def ends(self, latents: Tensor, inputs: DecoderInputs | Seen) -> tuple[Tensor, Tensor]:
-        """Frames (b, 3, h, w) with nothing but what is certain, and what is added to them at `full_noise`."""
+    def ends(self, latents: Tensor, inputs: DecoderInputs | Seen, emphasis: float | None = None) -> tuple[Tensor, Tensor]:
+        """Frames (b, 3, h, w) with nothing but what is certain, and what is added to them at `full_noise`.
+
+        emphasis: None = the decoder's own. Training takes 0, as emphasis is set after it and would be unlearnt.
+        """
         seen = inputs if isinstance(inputs, Seen) else self.look(inputs)
         eighth = self.eighth(seen.eighth + self.latent_in(latents))
         quarter = self.quarter_out(seen.quarter + self.from_eighth(eighth))
         half = self.half_out(seen.half + self.from_quarter(quarter))
         residual, trust = F.pixel_shuffle(self.tail(half), 2).float().split([3, 1], dim=1)
         certain = seen.up + torch.sigmoid(trust) * seen.detail + RESIDUAL_GAIN * residual
-        further = self.config["emphasis"] * residual
+        further = (self.config["emphasis"] if emphasis is None else emphasis) * residual
         if self.further is not None:
             further = further + F.pixel_shuffle(self.further(half), 2).float()
         return certain, RESIDUAL_GAIN * further

@@ -151,9 +151,8 @@ class DecoderStage:
         inputs = type(parts[0])(*[torch.cat([getattr(p, name) for p in parts])
                                   for name in ("up", "detail", "valid", "key", "near")])
         latents = encode_frames(self.vae, inputs.up) if latents is None else latents
-        certain, further = (x.unflatten(0, (-1, self.config.frames)) for x in decoder.ends(latents, inputs))
-        full = certain + further if decoder.further is not None else certain  # emphasis is set after training, not by it
-        return Restored(certain, full, self.decoded(batch["hq"][:, 1:], batch))
+        certain, further = (x.unflatten(0, (-1, self.config.frames)) for x in decoder.ends(latents, inputs, 0.0))
+        return Restored(certain, certain + further, self.decoded(batch["hq"][:, 1:], batch))
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch = {**batch, "reference": self.references(self.decoder, batch)}
