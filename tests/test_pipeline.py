@@ -64,6 +64,17 @@ def test_the_result_does_not_depend_on_the_chunking(clip, bundle, picture):
     assert (whole - run(clip, bundle, picture, scale=2.0, chunk=2)).abs().max() < 1e-4
 
 
+def test_the_layout_that_a_cpu_convolves_fastest_changes_nothing_but_time(clip, bundle):
+    enhancer = Enhancer(bundle, EnhanceConfig(precision="float32"), "cpu")
+    fast = torch.cat(list(enhancer.run(clip)))
+    networks = [enhancer.models.build(name) for name in ("vae", "decoder")]
+    kernels = [p for network in networks for p in network.parameters() if p.ndim == 4 and min(p.shape) > 1]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    for network in networks:
+        network.to(memory_format=torch.contiguous_format)
+    assert torch.allclose(torch.cat(list(enhancer.run(clip))), fast, atol=1e-4)
+
+
 def test_strength_zero_is_exactly_no_reference(clip, bundle, picture):
     none = run(clip, bundle, scale=2.0, reference_strength=0.0)
     assert torch.equal(none, run(clip, bundle, picture, scale=2.0, reference_strength=0.0))
