@@ -21,6 +21,7 @@ from .cli_evaluate import add_evaluate
 from .cli_info import add_info
 from .cli_shots import add_jobs, add_shots
 from .cli_study import add_study
+from .ctrl_c import as_pressed, noticing_ctrl_c
 from .errors import InputError
 
 
@@ -47,14 +48,15 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; argparse ends a wrong usage itself, with code 2."""
     args = build_parser().parse_args(argv)
-    try:
-        return args.run(args) or 0
-    except (KeyboardInterrupt, Exception) as error:  # the edge of the program: a person is told, whatever it was
-        if args.verbose:
-            traceback.print_exc()
-        message, code = told(args, error)
-        print(f"genve {args.command}: {message}", file=sys.stderr)
-        return code
+    with noticing_ctrl_c():
+        try:
+            return args.run(args) or 0
+        except (KeyboardInterrupt, Exception) as error:  # the edge of the program: a person is told, whatever it was
+            if args.verbose:
+                traceback.print_exc()
+            message, code = told(args, as_pressed(error))
+            print(f"genve {args.command}: {message}", file=sys.stderr)
+            return code
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:

@@ -1,5 +1,6 @@
 """The command line: what it makes, and that every mistake is one line, the right exit code and no output."""
 
+import contextlib
 import json
 import os
 import re
@@ -250,6 +251,23 @@ def test_ctrl_c_in_any_stage_keeps_the_old_output_and_leaves_nothing_else(genve,
     assert out == []
     assert err[-1] == "genve enhance: stopped by Ctrl-C; no output was written"
     assert contents(folder) == before
+
+
+def swallowed(*_, **__):
+    """Ctrl-C as torch passes it on when it comes while a tensor is made of a storage."""
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    raise ValueError("could not determine the shape of object type 'torch.storage.UntypedStorage'")
+
+
+def test_ctrl_c_that_came_out_as_another_error_is_still_ctrl_c(genve, folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cli_enhance, "scan", swallowed)
+        code, out, err = genve("enhance", "clip.mkv", "-o", "out.mkv", "--scale", "2")
+    assert (code, out, err[-1]) == (130, [], "genve enhance: stopped by Ctrl-C; no output was written")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    code, _, err = genve("enhance", "missing.mkv", "-o", "out.mkv")
+    assert code == 2 and "missing.mkv" in err[-1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")

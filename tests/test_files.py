@@ -1,6 +1,8 @@
 """Several inputs of `genve enhance`."""
 
+import contextlib
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -121,9 +123,12 @@ def test_one_that_fails_is_told_and_the_rest_go_on_and_a_second_run_makes_only_w
     assert Path("far/new/a.mkv").stat().st_mtime_ns == before
 
 
-def test_ctrl_c_ends_all_files(genve, monkeypatch):
+@pytest.mark.parametrize("comes_out_as", [KeyboardInterrupt, ValueError])
+def test_ctrl_c_ends_all_files(genve, monkeypatch, comes_out_as):
     def stop(*_):
-        raise KeyboardInterrupt
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise comes_out_as
 
     monkeypatch.setattr(cli_enhance, "scan", stop)
     code, out, err = genve("old", "-o", "new")
