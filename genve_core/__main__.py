@@ -2,18 +2,23 @@
 
 import sys
 
+from .ctrl_c import as_pressed, noticing_ctrl_c
+
 
 def run() -> int:
     """Run the command line and return its exit code; loading torch takes seconds, so Ctrl-C counts from here on."""
-    try:
-        from .cli import main
-        from .memory import keep_freed_memory
+    with noticing_ctrl_c():
+        try:
+            from .cli import main
+            from .memory import keep_freed_memory
 
-        keep_freed_memory()
-        return main()
-    except KeyboardInterrupt:
-        print("genve: stopped by Ctrl-C before any work", file=sys.stderr)
-        return 130
+            keep_freed_memory()
+            return main()
+        except (KeyboardInterrupt, Exception) as error:
+            if not isinstance(as_pressed(error), KeyboardInterrupt):
+                raise
+            print("genve: stopped by Ctrl-C before any work", file=sys.stderr)
+            return 130
 
 
 if __name__ == "__main__":
