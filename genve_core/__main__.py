@@ -2,7 +2,7 @@
 
 import sys
 
-from .ctrl_c import as_pressed, noticing_ctrl_c
+from .ctrl_c import is_ctrl_c, noticing_ctrl_c
 
 
 def run() -> int:
@@ -15,7 +15,7 @@ def run() -> int:
             keep_freed_memory()
             return main()
         except (KeyboardInterrupt, Exception) as error:
-            if not isinstance(as_pressed(error), KeyboardInterrupt):
+            if not is_ctrl_c(error):
                 raise
             print("genve: stopped by Ctrl-C before any work", file=sys.stderr)
             return 130

@@ -21,7 +21,7 @@ from .cli_evaluate import add_evaluate
 from .cli_info import add_info
 from .cli_shots import add_jobs, add_shots
 from .cli_study import add_study
-from .ctrl_c import as_pressed, noticing_ctrl_c
+from .ctrl_c import noticing_ctrl_c
 from .errors import InputError
 
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, Exception) as error:  # the edge of the program: a person is told, whatever it was
             if args.verbose:
                 traceback.print_exc()
-            message, code = told(args, as_pressed(error))
+            message, code = told(args, error)
             print(f"genve {args.command}: {message}", file=sys.stderr)
             return code
 

@@ -6,6 +6,7 @@ import argparse
 import errno
 from pathlib import Path
 
+from .ctrl_c import is_ctrl_c
 from .errors import InputError
 
 FAILURE, USAGE, STOPPED = 1, 2, 130
@@ -14,7 +15,7 @@ FAILURE, USAGE, STOPPED = 1, 2, 130
 def told(args: argparse.Namespace, error: BaseException) -> tuple[str, int]:
     """The line and the exit code. Of `args`, `job` is the folder of finished pieces, `stopped` what to say on Ctrl-C."""
     kept = _kept(args)
-    if isinstance(error, KeyboardInterrupt):
+    if is_ctrl_c(error):
         return (f"stopped by Ctrl-C{kept}" if kept else getattr(args, "stopped", "stopped by Ctrl-C")), STOPPED
     if isinstance(error, InputError):
         return one_line(f"error: {error}{kept}"), USAGE

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cli_errors import FAILURE, told
-from .ctrl_c import as_pressed
+from .ctrl_c import is_ctrl_c
 from .errors import InputError
 from .job import is_there
 from .media import probe
@@ -129,7 +129,7 @@ def _one(args: argparse.Namespace, enhance: Callable[[argparse.Namespace], None]
     try:
         enhance(args)
     except Exception as error:  # the others go on, whatever it was
-        if isinstance(as_pressed(error), KeyboardInterrupt):
+        if is_ctrl_c(error):
             raise KeyboardInterrupt from error
         if args.verbose:
             traceback.print_exc()

@@ -17,7 +17,7 @@ _pressed = threading.Event()
 
 @contextmanager
 def noticing_ctrl_c() -> Iterator[None]:
-    """Within it `as_pressed` knows whether Ctrl-C was pressed; not off the main thread, nor where another handler is set."""
+    """Within it `is_ctrl_c` knows of every press; not off the main thread, nor where another handler is set already."""
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -30,9 +30,9 @@ def noticing_ctrl_c() -> Iterator[None]:
         _pressed.clear()
 
 
-def as_pressed(error: BaseException) -> BaseException:
-    """KeyboardInterrupt if Ctrl-C was pressed, whatever became of it; else the error."""
-    return KeyboardInterrupt() if _pressed.is_set() else error
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether an error is Ctrl-C, whatever became of it on the way."""
+    return isinstance(error, KeyboardInterrupt) or _pressed.is_set()
 
 
 def _noticed(number: int, frame: FrameType | None) -> None:
