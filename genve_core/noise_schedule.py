@@ -99,7 +99,7 @@ class NoiseSchedule:
         alpha, sigma = self.scales(t, x_t)
         return (alpha * noise - sigma * clean.float()).to(x_t.dtype)
 
-    def restoration_state(self, clean: Tensor, poor: Tensor, noise: Tensor, t: Time, start: int) -> Tensor:
+    def restoration_state(self, clean: Tensor, poor: Tensor, noise: Tensor, t: Time, start: Time) -> Tensor:
         """The state at time t of a sampling run that restores `poor` to `clean`. Ours, for training.
 
         Sampling starts from Eq. 1 of the poor latent, x_T1 = a1 poor + s1 noise with T1 = `start`. A perfect

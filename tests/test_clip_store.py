@@ -108,7 +108,7 @@ def test_the_flow_of_a_record_is_that_of_enhance(key, tiny_bundle):
 
 def test_a_crop_is_a_slice_of_the_clip(store):
     record = stored_clip()
-    crop = store.crop(Draws([0, 3, 5, 2]), 32, 4)  # clip 0, y = 12, x = 20, from frame 2 of the row
+    crop = store.crop(Draws([0, 3, 5, 2]), 32, 4, true_flow=True)  # clip 0, y = 12, x = 20, from frame 2 of the row
     pick, row = [0, 3, 4, 5, 6], slice(2, 6)
     assert torch.allclose(crop["hq"], record["hq"][pick][..., 12:44, 20:52].float() / 127.5 - 1)
     for name in FLOWS:
@@ -146,8 +146,8 @@ def test_the_up_sampled_crop_is_the_crop_of_the_up_sampled_clip(scale, y, x, tmp
 
 
 def test_a_mirrored_crop_mirrors_pictures_and_horizontal_motion(store):
-    plain = store.crop(Draws([0, 1, 2, 3]), 64, 5)
-    mirrored = store.crop(Draws([0, 1, 2, 3], mirror=True), 64, 5)
+    plain = store.crop(Draws([0, 1, 2, 3]), 64, 5, true_flow=True)
+    mirrored = store.crop(Draws([0, 1, 2, 3], mirror=True), 64, 5, true_flow=True)
     for name in ("hq", "up", "valid", "true_valid"):
         assert torch.equal(mirrored[name], plain[name].flip(-1)), name
     for name in FLOWS:
@@ -172,6 +172,22 @@ def test_clips_in_memory_are_cropped_alike(store, tmp_path):
     assert len(store) == len(resident) == 1
     a, b = (s.crop(np.random.default_rng(7), 64, 6) for s in (store, resident))
     assert all(torch.equal(a[name], b[name]) for name in a) and a.keys() == b.keys()
+
+
+def test_the_flow_of_the_sharp_frames_is_read_only_where_it_is_asked_for(store):
+    plain, full = (store.crop(Draws([0, 1, 2, 3]), 64, 5, true_flow) for true_flow in (False, True))
+    assert full.keys() - plain.keys() == {"true_to_key", "true_forward", "true_backward", "true_valid"}
+    assert all(torch.equal(plain[name], full[name]) for name in plain)
+
+
+@pytest.mark.parametrize("device_resident", [False, True])
+def test_clips_that_are_made_while_a_run_goes_on_are_taken_up_where_that_is_wanted(store, tmp_path, device_resident):
+    growing, fixed = (ClipStore(tmp_path, device_resident=device_resident, grow=grow) for grow in (1e-9, 0.0))
+    save_file(stored_clip(scale=2), tmp_path / "clip_00001.safetensors")
+    growing.crop(Draws([0, 1, 2, 3]), 64, 5)
+    assert (len(growing), len(fixed)) == (2, 1)
+    new, known = (store.crop(Draws([1, 0, 0, 0]), 96, 1)["hq"] for store in (growing, ClipStore(tmp_path)))
+    assert torch.equal(new, known)
 
 
 def test_8_bit_and_back_loses_nothing():

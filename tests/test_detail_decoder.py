@@ -73,6 +73,18 @@ def test_where_the_flow_is_not_valid_nothing_of_the_reference_is_seen():
     assert inputs.detail[..., :20].abs().min() >= 0 and inputs.detail[..., :20].abs().max() > 0
 
 
+def test_rows_of_a_batch_have_each_their_own_strength_and_kind_of_reference():
+    up, keys = row(3).repeat(4, 1, 1, 1, 1) + 0.1 * torch.randn(4, 3, 3, 24, 40), torch.randn(4, 3, 24, 40)
+    still, strength, guess = torch.zeros(4, 3, 2, 6, 10), torch.tensor([0.0, 1.0, 1.0, 0.5]), torch.tensor([0.0, 0.0, 1.0, 0.0])
+    given = {"reference": keys + 0.2, "key": keys, "to_key": still, "valid": torch.rand(4, 3, 1, 6, 10)}
+    together = decoder_inputs(up, still, still, **given, strength=strength, guess=guess)
+    for i in range(4):
+        one = {name: x[i : i + 1] for name, x in given.items()}
+        alone = decoder_inputs(up[i : i + 1], still[:1], still[:1], **one, strength=float(strength[i]), guess=bool(guess[i]))
+        for name in ("up", "detail", "valid", "key", "near"):
+            assert torch.allclose(getattr(together, name)[3 * i : 3 * i + 3], getattr(alone, name), atol=1e-6), (i, name)
+
+
 def guessed(up, key):
     """Inputs with a reference made from `key`."""
     still, valid = torch.zeros(1, len(up), 2, 6, 10), torch.ones(1, len(up), 1, 6, 10)

@@ -13,12 +13,13 @@ from media_clips import write_clip
 
 from genve_core.bundle import load_bundle
 from genve_core.decoder.detail_decoder import DetailDecoder
+from genve_core.decoder.inputs import decoder_inputs
 from genve_core.errors import InputError
 from genve_core.pipeline import enhance
 from genve_core.training.clip_store import ClipConfig, ClipStore, make_clips
-from genve_core.training.loop import LoopConfig, Trainer, learning_rate
+from genve_core.training.loop import LoopConfig, LossModule, Trainer, learning_rate
 from genve_core.training.run import configured, train
-from genve_core.training.stages.decoder import DecoderConfig, DecoderStage
+from genve_core.training.stages.decoder import ROW, DecoderConfig, DecoderStage
 from genve_core.training.stages.vae import VaeConfig
 from genve_core.vae import MiniVAE
 
@@ -122,6 +123,58 @@ def test_emphasis_is_no_part_of_training(clips, likely):
     restored = stage.restore(stage.decoder, batch)
     assert torch.equal(restored.full, restored.certain)
     assert not torch.equal(restored.certain, stage.decoded(batch["up"][:, 1:], batch))
+
+
+def decoder_batch(clips, **config):
+    """A small decoder, as it is after training for a while, and a batch of six samples."""
+    torch.manual_seed(5)
+    settings = DecoderConfig(channels=(8, 8, 16), depth=(1,) * 5, crop=32, imperfect_reference=0.3, **config)
+    stage = DecoderStage(ClipStore(clips), settings, MiniVAE(4, (8, 8, 16), 1))
+    torch.nn.init.normal_(stage.decoder.tail.weight, std=0.1)
+    drawn = [stage.draw(np.random.default_rng([2, k])) for k in range(6)]
+    return stage, {name: torch.stack([d[name] for d in drawn]) for name in drawn[0]}
+
+
+def test_frames_are_decoded_in_a_batch_as_each_row_is_as_a_whole(clips):
+    """Also at the ends of a row, where there are no neighbours."""
+    stage, batch = decoder_batch(clips, own_reference=0.3)
+    batch["start"] = torch.tensor([0, 1, 2, 4, 5, ROW - 2])
+    with torch.no_grad():
+        batch["reference"] = stage.references(stage.decoder, batch)
+        together = stage.inputs(batch)
+        for i in range(6):
+            start = int(batch["start"][i])
+            own = {name: x[i : i + 1] for name, x in batch.items()}
+            alone = decoder_inputs(own["up"][:, 1:], own["forward"], own["backward"], reference=own["reference"],
+                                   key=own["up"][:, 0], to_key=own["to_key"], valid=own["valid"], strength=float(own["use"]),
+                                   guess=bool(own["own"]), reach=3, frames=slice(start, start + 2))
+            for name in ("up", "detail", "valid", "key", "near"):
+                assert torch.allclose(getattr(together, name)[2 * i : 2 * i + 2], getattr(alone, name), atol=1e-5), (i, name)
+
+
+def test_nothing_in_the_decoders_loss_makes_a_gpu_wait(clips):
+    """Such places would break the graph that torch compiles."""
+    stage, batch = decoder_batch(clips)
+    found = torch._dynamo.explain(stage.loss)(batch)
+    assert found.graph_break_count == 0 and found.graph_count == 1, found.break_reasons
+    torch._dynamo.reset()
+
+
+def test_the_loss_is_compiled_where_the_config_says_so(clips, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    for asked in (False, True):
+        train("vae", clips, tmp_path / str(asked), config_file(tmp_path, "vae", steps=1, compile=asked))
+        assert [type(module) for module in compiled] == [LossModule] * asked
+
+
+def test_figures_are_means_over_the_steps_since_the_last_line(clips, tmp_path):
+    for every in (1, 2):
+        train("vae", clips, tmp_path / str(every), config_file(tmp_path, "vae", steps=4, log_every=every))
+    each, pairs = log_of(tmp_path / "1", "vae"), log_of(tmp_path / "2", "vae")
+    for name in ("loss", "psnr", "grad"):
+        means = [(a[name] + b[name]) / 2 for a, b in zip(each[::2], each[1::2], strict=True)]
+        assert [line[name] for line in pairs] == pytest.approx(means, rel=1e-5)
 
 
 def test_training_lowers_the_loss(clips, tmp_path):

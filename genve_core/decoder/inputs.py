@@ -75,8 +75,8 @@ def decoder_inputs(
     key: Tensor | None = None,
     to_key: Tensor | None = None,
     valid: Tensor | None = None,
-    strength: float = 1.0,
-    guess: bool = False,
+    strength: float | Tensor = 1.0,
+    guess: bool | Tensor = False,
     reach: int = 2,
     frames: slice = slice(None),
 ) -> DecoderInputs:
@@ -85,8 +85,8 @@ def decoder_inputs(
     up: (b, f, 3, h, w) up-sampled poor frames, sides multiples of 8.   forward, backward: (b, f, 2, hf, wf), any grid.
     reference, key: (b, 3, h, w), the reference and the poor key frame; None = no reference.
     to_key: (b, f, 2, hf, wf), frame -> key frame.   valid: (b, f, 1, hf, wf) in [0, 1].
-    strength: how much of the reference's detail is let in; 0 gives exactly what no reference gives.
-    guess: the reference was made from `key`, so it is let in only where that is `sharper` than the frame.
+    strength: how much of the reference's detail is let in; 0 gives exactly what no reference gives. One, or (b,) for the rows.
+    guess: the reference was made from `key`, so it is let in only where that is `sharper` than the frame. One, or (b,).
     reach: of the decoder (`DetailDecoder.reach`).
     """
     b, f, _, h, w = up.shape
@@ -98,20 +98,25 @@ def decoder_inputs(
     half = halve(up.flatten(0, 1)).unflatten(0, (b, f))
     near = aligned_neighbours(half, on_half(forward), on_half(backward), reach)[:, frames].flatten(0, 1)
     chosen, chosen_half = up[:, frames].flatten(0, 1), half[:, frames].flatten(0, 1)
-    if reference is None or strength == 0:
+    if reference is None or (isinstance(strength, float | int) and strength == 0):
         return without_reference(chosen, chosen_half, near)
     assert key is not None and to_key is not None and valid is not None
     count = len(chosen) // b
     flow = to_key[:, frames].flatten(0, 1)
-    share = F.interpolate(valid[:, frames].flatten(0, 1), size=half_size, mode="bilinear") * strength
+
+    def of_rows(x: float | Tensor) -> Tensor:
+        return torch.as_tensor(x).to(flow).expand(b).repeat_interleave(count).view(-1, 1, 1, 1)
+
+    share = F.interpolate(valid[:, frames].flatten(0, 1), size=half_size, mode="bilinear") * of_rows(strength)
 
     def carried(image: Tensor, grid_flow: Tensor, how: str) -> Tensor:
         return warp(image.repeat_interleave(count, 0), grid_flow, how)  # type: ignore[arg-type]
 
     poor_key = carried(halve(key), resize_flow(flow, half_size), "bilinear") - chosen_half
-    if guess:
-        share = share * sharper(chosen_half + poor_key * share, chosen_half)
-        if not share.any():
+    if guess is not False:
+        better = sharper(chosen_half + poor_key * share, chosen_half)
+        share = share * torch.where(of_rows(guess) > 0, better, 1.0)
+        if guess is True and not share.any():
             return without_reference(chosen, chosen_half, near)
     detail = carried(reference, resize_flow(flow, (h, w)), "bicubic") - chosen
     full_share = share.repeat_interleave(2, -1).repeat_interleave(2, -2)

@@ -22,6 +22,7 @@ from ..bundle import Bundle, load_bundle
 from ..controller import VideoController
 from .clip_store import ClipStore
 from .loop import LoopConfig, Trainer
+from .losses import Figures
 from .pictures import grid_picture
 from .stages.controller import ControllerConfig, ControllerStage
 from .stages.latents import latent_gain
@@ -79,7 +80,7 @@ class Samples:
             batch = {name: value.unsqueeze(0) for name, value in self.stage.draw(rng).items()}
             reference = self.stage.references(self.stage.decoder, batch)
             clean, Z, y = self.stage.latents(batch, reference)
-            sample = {name: value for name, value in batch.items() if name not in FRAMES and not name.startswith("true_")}
+            sample = {name: value for name, value in batch.items() if name not in FRAMES}
             self.kept[which] = {name: value[0] for name, value in {**sample, "clean": clean, "Z": Z, "y": y}.items()}
         return self.kept[which]
 
@@ -103,7 +104,7 @@ class AblationStage(ControllerStage):
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
         return ablated(self.samples.draw(rng), self.row)
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
         clean, Z = batch["clean"], batch["Z"]
         loss, Z_0 = self.guided(clean, Z, batch["y"], batch)
         return loss, {"latent_gain": latent_gain(clean, Z, Z_0)}
@@ -155,7 +156,7 @@ def train_row(row: Row, samples: Samples, loop: LoopConfig, out: Path,
     if not (finished := finished_row(out, loop.steps)):
         stage = AblationStage(samples, row)
         torch.manual_seed(samples.seed)  # of the shuffle
-        record = {"row": row.name, "clips": len(samples.store)}
+        record = {"row": row.name}
         Trainer(stage, replace(loop, seed=samples.seed), out, resume=True, record=record).run()
         finished = finished_row(out, loop.steps)
         assert finished is not None

@@ -7,6 +7,7 @@ never stand in the way of a training step. A clip holds a key frame and `CLIP_FR
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,16 +161,27 @@ class ClipStore:
 
     device_resident: keep every clip in device memory (for GPUs).   fresh: share of crops whose poor version is made
     anew on the device, without a codec, so that no two are alike; their flow stays the stored one.
+    grow: seconds after which it looks for clips that were made meanwhile, 0 = never; a run is not repeatable then.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu", device_resident: bool = False,
-                 fresh: float = 0.0):
-        self.fresh = fresh
-        self.paths = sorted(folder.glob("clip_*.safetensors")) if folder.is_dir() else []
+                 fresh: float = 0.0, grow: float = 0.0):
+        self.folder, self.fresh, self.grow = folder, fresh, grow
+        self.device = torch.device(device)
+        self.paths: list[Path] = []
+        self.resident: list[dict[str, Tensor]] | None = [] if device_resident else None
+        self._take_up()
         if not self.paths:
             raise InputError(f"--data {folder} holds no clips; make them with `genve train clips --data PHOTOS --out {folder}`")
-        self.device = torch.device(device)
-        self.resident = [self._load(p) for p in self.paths] if device_resident else None
+
+    def _take_up(self) -> None:
+        """Clips that were not there before."""
+        known = set(self.paths)
+        new = [path for path in sorted(self.folder.glob("clip_*.safetensors")) if path not in known]
+        if self.resident is not None:
+            self.resident += [self._load(path) for path in new]
+        self.paths += new
+        self._looked = time.monotonic()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -178,13 +190,15 @@ class ClipStore:
         with safe_open(path, "pt", device=str(self.device)) as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
-    def crop(self, rng: np.random.Generator, size: int, frames: int) -> dict[str, Tensor]:
+    def crop(self, rng: np.random.Generator, size: int, frames: int, true_flow: bool = False) -> dict[str, Tensor]:
         """One crop: hq (1 + frames, 3, size, size), up (same, bicubic), flows on the 1 / 4 grid, poor (), all float.
 
-        poor: how poor the input is beyond being small (`poorness`).
+        true_flow: with the flows of the sharp frames too.   poor: how poor the input is beyond being small (`poorness`).
         The key frame is cropped at the same place, so a source outside the crop is invalid here as well.
         Half the crops are mirrored. Raises ValueError if `frames` or `size` is more than a clip holds.
         """
+        if self.grow and time.monotonic() > self._looked + self.grow:
+            self._take_up()
         i = int(rng.integers(len(self.paths)))
         record = self.resident[i] if self.resident is not None else self._load(self.paths[i])
         side = record["hq"].shape[-1]
@@ -194,26 +208,32 @@ class ClipStore:
         y, x = (int(rng.integers((side - size) // 4 + 1)) * 4 for _ in range(2))
         first = int(rng.integers(CLIP_FRAMES - frames + 1))
         row = slice(first, first + frames)
-        pick = [0, *range(1 + first, 1 + first + frames)]
-        out = {"hq": record["hq"][pick][..., y : y + size, x : x + size]}
+        part = (..., slice(y, y + size), slice(x, x + size))
+        hq, small = (torch.cat([record[name][:1], record[name][1:][row]]) for name in ("hq", "lq"))
+        hq = hq[part].float() / 127.5 - 1
         if rng.random() < self.fresh:
-            poor = degrade(out["hq"].float() / 127.5 - 1, scale, DegradationConfig(), rng, codec=False)
-            out["up"] = upsample(poor.unsqueeze(0), (size, size))[0]
+            poor = degrade(hq, scale, DegradationConfig(), rng, codec=False)
+            up = upsample(poor.unsqueeze(0), (size, size))[0]
         else:
-            small = record["lq"][pick]
             poor = small[..., y // scale : (y + size) // scale, x // scale : (x + size) // scale] / 127.5 - 1
-            out["up"] = self._up(small, scale, y, x, size, side)
-        g, s = FLOW_GRID, size // FLOW_GRID
-        for name in (*FLOWS, "valid", "true_valid"):
-            out[name] = record[name][row][..., y // g : y // g + s, x // g : x // g + s].float()
-        hq = out["hq"] = out["hq"].float() / 127.5 - 1
-        for name in ("", "true_"):
-            # the key frame was cropped too
-            out[f"{name}valid"] = out[f"{name}valid"] / 255 * inside(out[f"{name}to_key"], margin=0.25)
-            out[f"{name}forward"][-1] = 0  # the row ends here: no next frame
-            out[f"{name}backward"][0] = 0
+            up = self._up(small, scale, y, x, size, side)
+        out = {"hq": hq, "up": up} | self._flows(record, row, y, x, size, ("", "true_") if true_flow else ("",))
         out = self._mirror(out) if rng.random() < 0.5 else out
         return out | {"poor": poorness(poor, resize(hq, (size // scale, size // scale), "bicubic"))}
+
+    @staticmethod
+    def _flows(record: dict[str, Tensor], row: slice, y: int, x: int, size: int, kinds: tuple[str, ...]) -> dict[str, Tensor]:
+        """Flow and its validity in a crop. The key frame is cropped too, and the row ends with the crop."""
+        out = {}
+        for kind in kinds:
+            found = {name: record[kind + name][row][..., y // FLOW_GRID : (y + size) // FLOW_GRID,
+                                                   x // FLOW_GRID : (x + size) // FLOW_GRID].float()
+                     for name in ("to_key", "forward", "backward", "valid")}
+            found["valid"] = found["valid"] / 255 * inside(found["to_key"], margin=0.25)
+            found["forward"][-1].zero_()
+            found["backward"][0].zero_()
+            out |= {kind + name: tensor for name, tensor in found.items()}
+        return out
 
     @staticmethod
     def _up(lq: Tensor, scale: int, y: int, x: int, size: int, side: int) -> Tensor:
@@ -228,6 +248,6 @@ class ClipStore:
     @staticmethod
     def _mirror(crop: dict[str, Tensor]) -> dict[str, Tensor]:
         out = {name: tensor.flip(-1) for name, tensor in crop.items()}
-        for name in FLOWS:
-            out[name] = out[name] * torch.tensor([-1.0, 1.0], device=out[name].device).view(1, 2, 1, 1)
+        for name in out.keys() & set(FLOWS):
+            out[name][:, 0].neg_()
         return out

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..bundle import save_component
 from ..devices import device_name, has_bf16
 from ..errors import InputError
+from .losses import Figures
 from .sharding import gather_into, share_of, unsharded, whole
 
 Batch = dict[str, Tensor]
@@ -48,6 +49,7 @@ class LoopConfig:
     save_every: int = 500
     sample_every: int = 500
     log_every: int = 20
+    compile: bool = False  # the loss and its network, by torch: minutes at first, then faster steps; worth it on a GPU
     precision: str = "auto"  # "auto" (bf16 where the processor has it), "no", "bf16"
 
     def __post_init__(self) -> None:
@@ -69,7 +71,7 @@ class Stage(Protocol):
         """One training sample; all its randomness comes from `rng`."""
         ...
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch) -> tuple[Tensor, Figures]:
         """Loss of a batch (samples stacked) and figures to log."""
         ...
 
@@ -93,7 +95,7 @@ class LossModule(nn.Module):
         self.trained, self.helpers = stage.trained, getattr(stage, "helpers", None)
         self.compute = stage.loss
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: Batch) -> tuple[Tensor, Figures]:
         return self.compute(batch)
 
 
@@ -144,6 +146,8 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
         sharded = str(self.accelerator.distributed_type) == "DistributedType.FSDP"
         self.whole = copy.deepcopy(stage.trained) if sharded else stage.trained  # what is written to the bundle
+        if config.compile:
+            module.compile()
         self.model, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.ema = Ema(stage.trained, config.ema)
         self.step, self.seconds, self.samples = 0, 0.0, 0
@@ -162,7 +166,7 @@ class Trainer:
                 for k in range(self.config.batch) if k % world == me]
         return {name: torch.stack([s[name] for s in mine]).to(self.device) for name in mine[0]}
 
-    def _train_step(self) -> dict[str, float]:
+    def _train_step(self) -> Figures:
         progress = self.progress()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, progress)
@@ -174,7 +178,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.stage.trained)
-        return {"loss": float(loss.detach()), "grad": float(norm or 0.0), **figures}
+        return {"loss": loss.detach(), "grad": 0.0 if norm is None else norm, **figures}
 
     def run(self) -> Path:
         """Train to the end, saving on the way; Ctrl-C saves before it ends. Returns the bundle's folder."""
@@ -184,7 +188,7 @@ class Trainer:
         main = self.accelerator.is_main_process
         board = SummaryWriter(str(self.folder / "tensorboard")) if main else None
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.stage.name, disable=not main, mininterval=5)
-        sums: dict[str, float] = {}
+        sums: Figures = {}
         try:
             while self.step < self.config.steps and self.progress() < 1:
                 begin = time.perf_counter()
@@ -195,8 +199,9 @@ class Trainer:
                 sums = {k: sums.get(k, 0.0) + v for k, v in figures.items()}
                 bar.update()
                 if self.step % self.config.log_every == 0:
-                    self._log({k: v / self.config.log_every for k, v in sums.items()}, board)
-                    bar.set_postfix(loss=f"{sums['loss'] / self.config.log_every:.4f}")
+                    means = {k: float(v) / self.config.log_every for k, v in sums.items()}
+                    self._log(means, board)
+                    bar.set_postfix(loss=f"{means['loss']:.4f}")
                     sums = {}
                 if self.step % self.config.sample_every == 0:
                     self._picture(board)
@@ -282,6 +287,8 @@ class Trainer:
         record = {"stage": self.stage.name, "steps": self.step, "samples": self.samples,
                   "minutes": round(self.seconds / 60, 1), "device": device_name(self.device),
                   "loop": asdict(self.config), **self.record}
+        if (store := getattr(self.stage, "store", None)) is not None:
+            record["clips"] = len(store)  # now: it may have grown
         for part, module in self.whole.items():
             save_component(self.bundle, part, module, record)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Figures = dict[str, Tensor | float]  # to be logged; tensors () stay on their device, as to read one is to wait for it
 
 
 def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +86,7 @@ def restraint_loss(certain: Tensor, full: Tensor, poor: Tensor) -> Tensor:
     return ((full - certain).abs().mean((1, 2, 3)) * (1 - poor)).mean()
 
 
-def psnr(result: Tensor, truth: Tensor) -> float:
-    """PSNR in dB of images in [-1, 1]."""
-    error = (result.float().clamp(-1, 1) - truth.float()).square().mean().item() / 4
-    return float(-10 * math.log10(max(error, 1e-12)))
+def psnr(result: Tensor, truth: Tensor) -> Tensor:
+    """PSNR in dB of each of n images or videos (n, ...) in [-1, 1]: (n,)."""
+    error = (result.float().clamp(-1, 1) - truth.float()).square().flatten(1).mean(1) / 4
+    return -10 * error.clamp(min=1e-12).log10()

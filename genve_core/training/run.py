@@ -152,7 +152,7 @@ def train(stage: str, data: Path, out: Path, config: Path | None = None, resume:
         if accelerator.is_main_process:
             copy_bundle(start, out / "bundle")
         accelerator.wait_for_everyone()
-    fresh = settings.pop("fresh", 0.0)  # share of crops degraded anew, on the device
+    of_store = {name: float(settings.pop(name, 0.0)) for name in ("fresh", "grow")}  # see `ClipStore`
     record: dict[str, Any] = {"settings": settings}
     if stage == "flow":  # moves a camera over photographs itself: flow is exact there, not so on clips
         from ..conditioning.raft import Raft
@@ -163,8 +163,8 @@ def train(stage: str, data: Path, out: Path, config: Path | None = None, resume:
             built.trained["flow"].load_state_dict(raft.state_dict())
     else:
         device = accelerator.device if accelerator.device.type == "cuda" else torch.device("cpu")
-        store = ClipStore(data, device, device_resident=device.type == "cuda", fresh=fresh)
-        record = {"clips": len(store), "settings": {**settings, "fresh": fresh}}
+        store = ClipStore(data, device, device_resident=device.type == "cuda", **of_store)
+        record = {"settings": {**settings, **of_store}}
         built = BUILD[stage](store, settings, out)
     if accelerator.is_main_process and not resume:
         for part, module in built.trained.items():

@@ -20,6 +20,7 @@ from ...controller import LCAConfig, VideoController
 from ...diffuser.backbone import MotionDiffuser
 from ...noise_schedule import NoiseSchedule
 from ..clip_store import ClipStore
+from ..losses import Figures
 from .decoder import ROW, DecoderConfig, DecoderStage
 from .latents import TimeConfig, draw_times, encode_frames, latent_gain, latent_loss, noisy_state
 
@@ -88,15 +89,14 @@ class ControllerStage(DecoderStage):
         output = self.diffuser.to(Z_t.device)(Z_t, batch["t"], guidance)
         return latent_loss(self.schedule, Z_t, output, clean, batch["t"])
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
         batch = {**batch, "reference": self.references(self.decoder, batch), "own": torch.zeros_like(batch["own"])}
         clean, Z, y = self.latents(batch, batch["reference"])
         in_latents, Z_0 = self.guided(clean, Z, y, batch)
         restored = self.restore(self.decoder, batch, self.decoded(Z_0, batch).flatten(0, 1))
         in_pixels = self.pixel_loss(restored, batch)
         with torch.no_grad():
-            figures = {"latent": float(in_latents), "pixel": float(in_pixels),
-                       "latent_gain": latent_gain(clean, Z, Z_0),
+            figures = {"latent": in_latents.detach(), "pixel": in_pixels.detach(), "latent_gain": latent_gain(clean, Z, Z_0),
                        **self.figures(restored, batch)}
         return in_pixels + self.whole.latent_weight * in_latents, figures
 

@@ -6,7 +6,6 @@ This is the row *decoder alone* of the studies, and the start of stage `controll
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,15 @@ from ...decoder.inputs import decoder_inputs
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
 from ..discriminator import PatchDiscriminator, adversarial_losses
-from ..losses import contrast_loss, input_loss, psnr, restoration_loss, restraint_loss, structure_loss
+from ..losses import (
+    Figures,
+    contrast_loss,
+    input_loss,
+    psnr,
+    restoration_loss,
+    restraint_loss,
+    structure_loss,
+)
 from ..pictures import grid_picture
 from ..references import imperfect
 from .latents import encode_frames
@@ -88,10 +95,6 @@ class DecoderStage:
         start = int(rng.integers(ROW - self.config.frames + 1))
         return {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start)}
 
-    def inputs(self, *args: Tensor, **kwargs: Any) -> DecoderInputs:
-        """`decoder_inputs` for this decoder."""
-        return decoder_inputs(*args, reach=self.decoder.reach, **kwargs)
-
     def pixel_loss(self, restored: Restored, batch: dict[str, Tensor]) -> Tensor:
         """The mean of what is asked of both ends of the dial."""
         c = self.config
@@ -117,59 +120,59 @@ class DecoderStage:
     def own_reference(self, decoder: DetailDecoder, key: Tensor) -> Tensor:
         """What the decoder makes of poor key frames (b, 3, h, w) alone, as `enhance` does when none is given."""
         still = torch.zeros(len(key), 1, 2, 2, 2, device=key.device)
-        inputs = self.inputs(key.unsqueeze(1), still, still)
+        inputs = decoder_inputs(key.unsqueeze(1), still, still, reach=decoder.reach)
         return decoder(encode_frames(self.vae, key), inputs, self.config.usual_noise).float().clamp(-1, 1)
 
     def references(self, decoder: DetailDecoder, batch: dict[str, Tensor]) -> Tensor:
         """References (b, 3, h, w) with the self-made ones put in."""
         reference, own = batch["reference"], batch["own"] > 0
-        if own.any():
+        if self.config.own_reference and own.any():
             reference = reference.clone()
             reference[own] = self.own_reference(decoder, batch["up"][own, 0])
         return reference
 
-    def decoded(self, rows: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Of rows (b, ROW, ...) the frames that are decoded: (b, frames, ...)."""
-        starts = batch["start"].tolist()
-        return torch.stack([row[s : s + self.config.frames] for row, s in zip(rows, starts, strict=True)])
+    def decoded(self, rows: Tensor, batch: dict[str, Tensor], reach: int = 0) -> Tensor:
+        """Of rows (b, ROW, ...) the frames that are decoded: (b, frames + 2 reach, ...).
+
+        reach: so many more on either side; beyond the ends of its row the last frame repeats.
+        """
+        around = torch.arange(-reach, self.config.frames + reach, device=rows.device)
+        wanted = (batch["start"].view(-1, 1) + around).clamp(0, rows.shape[1] - 1)
+        return rows[torch.arange(len(rows), device=rows.device).view(-1, 1), wanted]
+
+    def inputs(self, batch: dict[str, Tensor]) -> DecoderInputs:
+        """What the decoder sees of the decoded frames of a batch, of all rows at once: a GPU must not wait for any."""
+        reach = self.decoder.reach
+        # flow is zero where a row ends, so frames repeated beyond its ends are what `aligned_neighbours` takes there by itself
+        rows = {"up": batch["up"][:, 1:], **{name: batch[name] for name in ("forward", "backward", "to_key", "valid")}}
+        return decoder_inputs(
+            **{name: self.decoded(row, batch, reach) for name, row in rows.items()}, reference=batch["reference"],
+            key=batch["up"][:, 0], strength=batch["use"], guess=batch["own"] if self.config.own_reference else False,
+            reach=reach, frames=slice(reach, reach + self.config.frames))
 
     def restore(self, decoder: DetailDecoder, batch: dict[str, Tensor], latents: Tensor | None = None) -> Restored:
         """Decode `frames` frames of each row.
 
         latents: (b frames, c, h/8, w/8) of those frames; None takes the poor frames' own.
         """
-        reference = batch["reference"]
-        parts = []
-        for i in range(len(reference)):  # rows start at different frames
-            start = int(batch["start"][i])
-            use, own = float(batch["use"][i]), bool(batch["own"][i])
-            parts.append(self.inputs(
-                batch["up"][i : i + 1, 1:], batch["forward"][i : i + 1], batch["backward"][i : i + 1],
-                reference=reference[i : i + 1], key=batch["up"][i : i + 1, 0], to_key=batch["to_key"][i : i + 1],
-                valid=batch["valid"][i : i + 1], strength=use, guess=own, frames=slice(start, start + self.config.frames),
-            ))
-        inputs = type(parts[0])(*[torch.cat([getattr(p, name) for p in parts])
-                                  for name in ("up", "detail", "valid", "key", "near")])
+        inputs = self.inputs(batch)
         latents = encode_frames(self.vae, inputs.up) if latents is None else latents
         certain, further = (x.unflatten(0, (-1, self.config.frames)) for x in decoder.ends(latents, inputs, 0.0))
         return Restored(certain, certain + further, self.decoded(batch["hq"][:, 1:], batch))
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
         batch = {**batch, "reference": self.references(self.decoder, batch)}
         restored = self.restore(self.decoder, batch)
         return self.pixel_loss(restored, batch), self.figures(restored, batch)
 
     @torch.no_grad()
-    def figures(self, restored: Restored, batch: dict[str, Tensor]) -> dict[str, float]:
+    def figures(self, restored: Restored, batch: dict[str, Tensor]) -> Figures:
         """Gain in dB over the up-sampled input: of both ends, and of the first where there is a reference, else 0."""
-        up = self.decoded(batch["up"][:, 1:], batch)
-
-        def gain(end: Tensor) -> Tensor:
-            return torch.tensor([psnr(r, t) - psnr(u, t) for r, t, u in zip(end, restored.truth, up, strict=True)])
-
-        certain, used = gain(restored.certain), (batch["use"] > 0).cpu()
-        return {"gain": float(certain.mean()), "gain_full": float(gain(restored.full).mean()),
-                "gain_reference": float((certain * used).sum() / used.sum().clamp(min=1))}
+        up, certain, full = (psnr(x, restored.truth) for x in (
+            self.decoded(batch["up"][:, 1:], batch), restored.certain, restored.full))
+        gain, used = certain - up, batch["use"] > 0
+        return {"gain": gain.mean(), "gain_full": (full - up).mean(),
+                "gain_reference": (gain * used).sum() / used.sum().clamp(min=1)}
 
     def finish(self) -> None:
         """Nothing to calibrate."""

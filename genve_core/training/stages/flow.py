@@ -26,6 +26,7 @@ from ...media.eight_bit import to_video
 from ...video_codec import upsample
 from ..camera import CameraConfig, MovingCamera
 from ..degradation import DegradationConfig, degrade
+from ..losses import Figures
 from ..pictures import grid_picture
 from ..sources import find_sources, read_still
 
@@ -181,7 +182,7 @@ class FlowStage:
         pair = draw_pair(self.stills, self.config, rng, self._read)
         return {"a": pair.poor[0], "b": pair.poor[1], "flow": pair.flow, "valid": pair.valid}
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
         truth, valid = batch["flow"], batch["valid"]
         flows = self.raft(batch["a"], batch["b"], self.config.iterations)
         loss = sequence_loss(flows, truth, valid, self.config.gamma, self.config.hidden)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...noise_schedule import NoiseSchedule
 from ...vae import MiniVAE
+from ..losses import Figures
 
 
 @torch.no_grad()
@@ -51,9 +52,7 @@ def noisy_state(schedule: NoiseSchedule, clean: Tensor, poor: Tensor, batch: dic
     """The state that sampling passes through at each sample's time (`NoiseSchedule.restoration_state`)."""
     prior = batch["prior"].view(-1, *[1] * (clean.ndim - 1))
     poor = torch.where(prior > 0, clean, poor)
-    states = [schedule.restoration_state(clean[i : i + 1], poor[i : i + 1], batch["noise"][i : i + 1],
-                                         int(batch["t"][i]), int(batch["t_start"][i])) for i in range(len(clean))]
-    return torch.cat(states)
+    return schedule.restoration_state(clean, poor, batch["noise"], batch["t"], batch["t_start"])
 
 
 def latent_loss(schedule: NoiseSchedule, x_t: Tensor, output: Tensor, clean: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,14 +62,14 @@ def latent_loss(schedule: NoiseSchedule, x_t: Tensor, output: Tensor, clean: Ten
 
 
 @torch.no_grad()
-def latent_gain(clean: Tensor, poor: Tensor, restored: Tensor) -> float:
-    """How many times smaller the squared error of the restored latents is than that of the poor ones."""
-    return float((poor - clean).square().mean() / (restored - clean).square().mean())
+def latent_gain(clean: Tensor, poor: Tensor, restored: Tensor) -> Tensor:
+    """How many times smaller the squared error of the restored latents is than that of the poor ones: ()."""
+    return (poor - clean).square().mean() / (restored - clean).square().mean()
 
 
 def diffusion_loss(
     diffuser: nn.Module, vae: MiniVAE, schedule: NoiseSchedule, batch: dict[str, Tensor]
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, Figures]:
     """Loss of a diffuser without guidance, for frames or videos alike.
 
     batch: hq and up (b, [f,] 3, h, w), and what `draw_times` draws. Logs the `latent_gain`.

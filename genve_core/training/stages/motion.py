@@ -16,6 +16,7 @@ from ...diffuser.sampler import sample, timesteps
 from ...noise_schedule import NoiseSchedule
 from ...vae import MiniVAE
 from ..clip_store import CLIP_FRAMES, ClipStore
+from ..losses import Figures
 from ..pictures import grid_picture
 from .latents import TimeConfig, diffusion_loss, draw_times, encode_frames
 
@@ -45,7 +46,7 @@ class MotionStage:
         shape = (self.config.frames, self.vae.latent_channels, *(self.config.crop // 8,) * 2)
         return {"hq": crop["hq"][1:], "up": crop["up"][1:], **draw_times(self.config.times, shape, rng)}
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
         return diffusion_loss(self.diffuser, self.vae, self.schedule, batch)
 
     def finish(self) -> None:

@@ -19,6 +19,7 @@ from ...conditioning.flow import FlowConfig, consistent
 from ...conditioning.refine import FlowRefiner
 from ...conditioning.warp import inside, resize_flow, warp
 from ..clip_store import FLOW_GRID, ClipStore
+from ..losses import Figures
 from ..pictures import grid_picture
 from .decoder import ROW
 
@@ -48,7 +49,7 @@ class RefineStage:
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Four pairs of one crop: two frames with the key frame, one with its next, one with its previous frame."""
-        crop = self.store.crop(rng, self.config.crop, ROW)
+        crop = self.store.crop(rng, self.config.crop, ROW, true_flow=True)
         i, j = (int(k) for k in rng.choice(ROW, 2, replace=False))
         p, q = int(rng.integers(ROW - 1)), int(rng.integers(1, ROW))
         first, second = [1 + i, 1 + j, 1 + p, 1 + q], [0, 0, 2 + p, q]
@@ -61,7 +62,7 @@ class RefineStage:
         return {"a": half["up"][first], "b": half["up"][second], "sharp_a": half["hq"][first], "sharp_b": half["hq"][second],
                 "start": start, "truth": truth, "valid": valid}
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
         batch = {name: x.flatten(0, 1) for name, x in batch.items()}
         features = self.refiner.describe(torch.cat([batch["a"], batch["b"]]))
         a, b = ({k: f.chunk(2)[side] for k, f in features.items()} for side in range(2))
@@ -82,15 +83,15 @@ class RefineStage:
         return total + self.config.photometric * (apart * valid).mean(), self.figures(batch, last, valid)
 
     @torch.no_grad()
-    def figures(self, batch: dict[str, Tensor], flow: Tensor, valid: Tensor) -> dict[str, float]:
+    def figures(self, batch: dict[str, Tensor], flow: Tensor, valid: Tensor) -> Figures:
         """Mean error of the carried sharp frame in grey levels of 255, by DIS on poor, refined, and DIS on sharp frames."""
         size = (batch["sharp_a"].shape[-2], batch["sharp_a"].shape[-1])
         out = {}
         for name, some in (("dis", batch["start"]), ("refined", flow), ("sharp", batch["truth"])):
             apart = (warp(batch["sharp_b"], resize_flow(some, size)) - batch["sharp_a"]).abs().mean(1, keepdim=True)
-            out[name] = float((apart * valid).sum() / valid.sum().clamp(min=1)) * 127.5
+            out[name] = (apart * valid).sum() / valid.sum().clamp(min=1) * 127.5
         epe = (flow - batch["truth"]).square().sum(1, keepdim=True).sqrt() * batch["valid"]
-        return {**out, "epe": float(epe.sum() / batch["valid"].sum().clamp(min=1)) * FLOW_GRID}
+        return {**out, "epe": epe.sum() / batch["valid"].sum().clamp(min=1) * FLOW_GRID}
 
     def finish(self) -> None:
         """Nothing to calibrate."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...vae import MiniVAE
 from ..clip_store import ClipStore
-from ..losses import gradient_loss, psnr
+from ..losses import Figures, gradient_loss, psnr
 from ..pictures import grid_picture
 
 
@@ -43,7 +43,7 @@ class VaeStage:
         c, side = self.vae.latent_channels, self.config.crop // 8
         return {"frame": frame, "noise": torch.from_numpy(rng.standard_normal((2, c, side, side), dtype=np.float32))}
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
         frame = batch["frame"]
         mean, log_variance = self.vae.posterior(frame)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean().float()
@@ -52,7 +52,7 @@ class VaeStage:
         result = self.vae.decoder(drawn + self.config.noise * spread * batch["noise"][:, 1]).float()
         pixel = (result - frame).abs().mean()
         loss = pixel + self.config.edge * gradient_loss(result, frame) + self.config.kl * kl
-        return loss, {"pixel": float(pixel.detach()), "kl": float(kl.detach()), "psnr": psnr(result.detach(), frame)}
+        return loss, {"pixel": pixel.detach(), "kl": kl.detach(), "psnr": psnr(result.detach(), frame).mean()}
 
     @torch.no_grad()
     def finish(self) -> None:
