@@ -18,8 +18,12 @@ from genve_core.errors import InputError
 from genve_core.pipeline import enhance
 from genve_core.training.clip_store import ClipConfig, ClipStore, make_clips
 from genve_core.training.loop import LoopConfig, LossModule, Trainer, learning_rate
-from genve_core.training.run import configured, train
+from genve_core.training.run import configured, read_config, train
+from genve_core.training.stages.controller import ControllerConfig
 from genve_core.training.stages.decoder import ROW, DecoderConfig, DecoderStage
+from genve_core.training.stages.flow import FlowStageConfig
+from genve_core.training.stages.image import ImageConfig
+from genve_core.training.stages.motion import MotionConfig
 from genve_core.training.stages.vae import VaeConfig
 from genve_core.vae import MiniVAE
 
@@ -350,6 +354,18 @@ def test_a_wrong_config_is_explained(clips, tmp_path):
         train("vae", clips, tmp_path / "run", file)
     with pytest.raises(InputError, match="no setting 'speed'; known: channels"):
         configured(VaeConfig, {"speed": 1}, "stage vae")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("[cg]pu/*.json")), ids=lambda file: "/".join(file.parts[-2:]))
+def test_every_config_that_ships_is_understood(file):
+    kinds = {"clips": ClipConfig, "vae": VaeConfig, "decoder": DecoderConfig, "image": ImageConfig, "motion": MotionConfig,
+             "controller": ControllerConfig, "flow": FlowStageConfig}
+    configured(LoopConfig, read_config(file, "loop"), "loop")
+    others = {"finetune_clips": "clips", "finetune": "controller", "ablation": "controller"}
+    name = others.get(file.stem, file.stem.split("_")[0])
+    settings = read_config(file, "stage")
+    assert all(isinstance(settings.pop(ours, 0.0), float) for ours in ("fresh", "grow"))
+    configured(kinds[name], settings, name)
 
 
 def test_learning_rate_rises_then_falls_to_its_floor():
