@@ -91,7 +91,7 @@ class Reference:
     y: Tensor  # (c, H/8, W/8)
     valid: Tensor  # (1, H, W), 0 where a user's image does not reach
     notes: tuple[str, ...] = ()  # what the user should know
-    calm: Tensor | None = None  # (3, H/2, W/2) the poor key frame as flow wants it, where the clip is a part of its shot
+    calm: Tensor | None = None  # (2, 3, H/2, W/2) the poor key frame as flow wants it, where the clip is a part of its shot
     own: bool = False  # made from the poor key frame: its picture is shown only to frames that are less sharp
 
 

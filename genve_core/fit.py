@@ -70,7 +70,7 @@ def needed(sizes: Sizes, task: Task) -> Need:
     around = min(seen, chunk + 2 * (task.reach - 1))
     stages = {
         "encode": (seen + chunk * UP) * pixels + in_vae,
-        "flow": motion + (seen + (chunk + 1) * FLOW + (chunk + 2 * task.context) * CALM) * pixels,
+        "flow": motion + (seen + (chunk + 1) * FLOW + 2 * (chunk + task.context) * CALM) * pixels,
         "diffuse": motion + seen * LATENTS * pixels + window,
         "decode": (decoded * (1 + BETWEEN + KEY * task.keys) + around * UP + chunk * INPUTS * max(1, task.keys)) * pixels
                   + in_decoder,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .clip import MULTIPLE, Clip, ClipFlow, Guidance, Reference
-from .conditioning.calm import CalmFrames, calm_key_flow, calm_neighbour_flow, context
+from .conditioning.calm import CalmFrames, calm_frames, calm_key_flow, calm_neighbour_flow, context, settled
 from .conditioning.flow import (
     FlowConfig,
     FlowEstimator,
@@ -87,8 +87,7 @@ def key_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig
     with models.computing():
         estimate = _flow_estimator(models, config)
         given = calm or {}
-        to = {key: (reduce_frames(clip.up_at(key, models.device), config)[0],
-                    frame if (frame := given.get(key)) is not None else calm_frame(models, clip, key, config, chunk=chunk))
+        to = {key: frames if (frames := given.get(key)) is not None else calm_frame(models, clip, key, config, chunk=chunk)
               for key in keys}
         frames = _calm_frames(models, clip, config, chunk)
         for part in chunks(len(span), chunk) if keys else ():
@@ -106,22 +105,31 @@ def key_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig
 
 
 def calm_frame(models: Models, clip: Clip, number: int, config: FlowConfig = FlowConfig(), *, chunk: int = CHUNK) -> Tensor:
-    """Frame `number` of the shot as flow is measured to it: (3, H/2, W/2). The clip holds its neighbours, see `context`."""
+    """Frame `number` of the shot as flow is measured to it: (2, 3, H/2, W/2), settled and averaged.
+
+    The clip holds its neighbours, see `context`.
+    """
     i = number - clip.first
     if not 0 <= i < len(clip):
-        return reduce_frames(clip.up_at(number, models.device), config)[0]
+        return reduce_frames(clip.up_at(number, models.device), config).expand(2, -1, -1, -1)
     near = clip.part(slice(max(0, i - context(config)), i + context(config) + 1))
     i = number - near.first
     with models.computing():
-        return _calm_frames(models, near, config, chunk).averaged(range(i, i + 1))[0]
+        frames = _calm_frames(models, near, config, chunk)
+        return torch.cat([frames.frames(range(i, i + 1)), frames.averaged(range(i, i + 1))])
 
 
 def _calm_frames(models: Models, clip: Clip, config: FlowConfig, chunk: int) -> CalmFrames:
+    return calm_frames(_reduced(models, clip, config, chunk), len(clip), config)
+
+
+def _reduced(models: Models, clip: Clip, config: FlowConfig, chunk: int) -> Callable[[range], Tensor]:
+    """Frames on the flow's grid, by their numbers in the clip."""
     def read(span: range) -> Tensor:
         parts = [slice(span[part].start, span[part].stop) for part in chunks(len(span), chunk)]
         return torch.cat([reduce_frames(clip.up(part, models.device), config) for part in parts])
 
-    return CalmFrames(read, len(clip), config)
+    return read
 
 
 def between_flow(models: Models, clip: Clip, flow: ClipFlow, config: FlowConfig = FlowConfig(), *,
@@ -130,13 +138,15 @@ def between_flow(models: Models, clip: Clip, flow: ClipFlow, config: FlowConfig 
     forward, backward = [], []
     with models.computing():
         estimate = _flow_estimator(models, config)
+        read, last = settled(_reduced(models, clip, config, chunk), len(clip), config), None
         for part in chunks(len(clip), chunk):
-            # one more frame: the flow across the border of two chunks belongs to both
-            reduced = reduce_frames(clip.up(slice(part.start, part.stop + 1), models.device), config)
-            ahead, back = neighbour_flow(reduced, estimate)
-            forward.append(ahead[: part.stop - part.start])
-            backward.append(back if part.start == 0 else back[1:])
-        steps = torch.cat(forward), torch.cat(backward)[: len(clip)]
+            new = read(range(part.start, part.stop))
+            # the last frame before, too: the flow across the border of two chunks belongs to both
+            ahead, back = neighbour_flow(new if last is None else torch.cat([last, new]), estimate)
+            forward.append(ahead[:-1])
+            backward.append(back if last is None else back[1:])
+            last = new[-1:]
+        steps = torch.cat([*forward, ahead[-1:]]), torch.cat(backward)
         calm_neighbour_flow(*steps, config)
         rows = slice(flow.first - clip.first, flow.first - clip.first + len(flow.forward))
         return replace(flow, forward=steps[0][rows], backward=steps[1][rows])

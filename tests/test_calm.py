@@ -7,7 +7,7 @@ import torch
 
 from genve_core.bundle import load_bundle
 from genve_core.clip import Clip
-from genve_core.conditioning.calm import CalmFrames, calm_neighbour_flow, context, trusted
+from genve_core.conditioning.calm import CalmFrames, calm_neighbour_flow, context, settled, trusted
 from genve_core.conditioning.flow import FlowConfig, dis_flow, key_frame_flow, neighbour_flow, reduce_frames
 from genve_core.errors import InputError
 from genve_core.models import Models
@@ -18,13 +18,17 @@ FRAMES, H, W, KEY = 15, 96, 128, 7
 INNER = (..., slice(16, -16), slice(16, -16))
 
 
-def shaky(jitter: float, seed: int = 1) -> torch.Tensor:
-    """(FRAMES, 3, H, W) in [-1, 1]: a texture that moves right at SPEED, each frame about `jitter` px beside its place."""
+def shaky(jitter: float, seed: int = 1, count: int = FRAMES, turn: int | None = None) -> torch.Tensor:
+    """(count, 3, H, W) in [-1, 1]: a texture that moves right at SPEED, each frame about `jitter` px beside its place.
+
+    turn: the frame from which on it moves back.
+    """
     rng = np.random.default_rng(seed)
     sharp = rng.normal(0, 1, (H + 20, W + 60, 3)).astype(np.float32)
     scene = sum(cv2.GaussianBlur(sharp, (0, 0), s) * s for s in (2, 5, 10))
     scene = np.clip(scene / np.abs(scene).max() * 1.5, -1, 1)
-    places = [(40 - SPEED * i + dx, 10 + dy) for i, (dx, dy) in enumerate(rng.normal(0, jitter, (FRAMES, 2)))]
+    gone = [i if turn is None or i < turn else 2 * turn - i for i in range(count)]
+    places = [(40 - SPEED * i + dx, 10 + dy) for i, (dx, dy) in zip(gone, rng.normal(0, jitter, (count, 2)), strict=True)]
     views = [cv2.warpAffine(scene, np.float32([[1, 0, -x], [0, 1, -y]]), (W, H), flags=cv2.INTER_CUBIC) for x, y in places]
     return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).contiguous()
 
@@ -53,6 +57,27 @@ def test_jitter_is_taken_out_of_the_flow_and_steady_motion_stays(models):
                            for clip, average in ((shaken, 0), (shaken, 3), (still, 3)))
     assert calm[0] < 0.75 * plain[0] and calm[1] < 0.55 * plain[1], (plain, calm)
     assert max(steady) < 0.1, steady
+
+
+def test_frames_that_have_settled_have_the_better_flow(models):
+    once, twice = (errors(find_flow(models, Clip(shaky(0.4), (H, W)), [KEY], FlowConfig(settle=settle))) for settle in (0, 1))
+    assert twice[0] < 0.9 * once[0] and twice[1] < 0.9 * once[1], (once, twice)
+
+
+def test_where_motion_turns_frames_are_not_averaged_beside_each_other():
+    frames, apart = shaky(0.0, turn=7), []
+    for most in (0.5, 1e6):  # px that steps may be off their mean
+        averaged = calm_frames(frames, FlowConfig(reduce=1, most_jitter=most))[0].averaged(range(7, 8))
+        apart.append(float((averaged - frames[7:8])[INNER].abs().mean()))
+    assert apart[0] < 0.2 * apart[1], apart
+
+
+def test_settled_frames_do_not_depend_on_how_many_are_asked_for():
+    frames = shaky(0.4)
+    read, at_once = (settled(lambda span: frames[span.start : span.stop], FRAMES, FlowConfig(reduce=1)) for _ in range(2))
+    assert torch.equal(torch.cat([read(range(i, i + 3)) for i in range(0, FRAMES, 3)]), at_once(range(FRAMES)))
+    for config in (FlowConfig(settle=0), FlowConfig(average=0)):
+        assert settled(frames.__getitem__, FRAMES, config) == frames.__getitem__
 
 
 def test_without_averages_it_is_the_flow_between_frames_as_they_are(models):
@@ -110,18 +135,18 @@ def test_steps_are_averaged_as_they_were_and_rows_without_one_stay():
 
 
 def test_a_part_of_a_shot_has_the_flow_of_the_whole(models):
-    frames, config = shaky(0.4), FlowConfig()
+    config, first = FlowConfig(), 12
+    frames, reach = shaky(0.4, count=25), context(config)
     shot = Clip(frames, (H, W))
     whole = find_flow(models, shot, [0], config)
-    reach = context(config)
-    around = Clip(frames[8 - reach : 10 + reach], (H, W), 8 - reach, {0: frames[0]})
+    around = Clip(frames[first - reach : first + 2 + reach], (H, W), first - reach, {0: frames[0]})
     calm = {0: calm_frame(models, shot, 0, config)}
     part = key_flow(models, around, [0], config, calm=calm, rows=slice(reach, reach + 2))
     part = between_flow(models, around, part, config)
-    assert part.first == 8 and len(part.forward) == 2
+    assert part.first == first and len(part.forward) == 2
     for a, b in ((part.to_key[0], whole.to_key[0]), (part.valid[0], whole.valid[0]), (part.forward, whole.forward),
                  (part.backward, whole.backward)):
-        assert (a - b[8:10]).abs().max() < 1e-4
+        assert (a - b[first : first + 2]).abs().max() < 1e-4
 
 
 def test_a_part_of_a_clip_is_of_its_kind():
@@ -138,5 +163,6 @@ def test_a_part_of_a_clip_is_of_its_kind():
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(InputError, match=r"flow average must be 0 or more and most_jitter above 0, got -1 and 1\.4"):
-        FlowConfig(average=-1)
+    for wrong, got in (({"average": -1}, r"-1, 1 and 1\.4"), ({"settle": -2}, r"3, -2 and 1\.4")):
+        with pytest.raises(InputError, match=f"flow average and settle must be 0 or more and most_jitter above 0, got {got}"):
+            FlowConfig(**wrong)

@@ -3,14 +3,16 @@
 A codec lets what it shows stand still, jump and drift by fractions of a pixel of the poor video, in every frame anew. Flow
 between two poor frames finds that as well, and so the carried detail trembles and lies beside its place. True motion changes
 little from frame to frame, so steps averaged over time at the same pixel are nearly free of it; along them each frame is
-averaged with its neighbours, and flow is measured between those averages. Where that finds something else than jitter, which
-is small, the flow between the frames as they are holds.
+averaged with its neighbours, and flow is measured between those averages. That is done twice: first lightly, so that frames
+settle, then widely. Where the wide averages find something else than jitter, which is small, the flow between settled frames
+holds.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,25 +21,45 @@ from .flow import FlowConfig, FlowEstimator, dis_flow, key_frame_flow, neighbour
 from .warp import compose, resize_flow, warp
 
 SMOOTHED = 3  # steps on either side that a step is averaged with
-AGREEMENT = 0.15  # in [-1, 1] units: neighbours that differ by more than about this are left out
+AGREEMENT = 0.15  # between a frame and neighbours that it is averaged with, see `CalmFrames`
+SETTLED_AGREEMENT = 0.06  # the same while frames settle: no other flow stands beside what is measured between those
 
 
 def context(config: FlowConfig) -> int:
     """How many frames on either side a frame's flow depends on."""
-    return config.average + SMOOTHED if config.average else 0
+    return sum(reach + SMOOTHED for reach in (config.settle, config.average) if reach and config.average)
+
+
+def settled(read: Callable[[range], Tensor], count: int, config: FlowConfig) -> Callable[[range], Tensor]:
+    """What reads frames that have been averaged once, with `FlowConfig.settle` on either side.
+
+    Half of the jitter is gone from them, so the steps along which they are averaged again are the truer. As `read`, but to be
+    asked for forwards.
+    """
+    if not (config.settle and config.average):
+        return read
+    return CalmFrames(read, count, replace(config, average=config.settle), SETTLED_AGREEMENT).averaged
+
+
+def calm_frames(read: Callable[[range], Tensor], count: int, config: FlowConfig) -> CalmFrames:
+    """A shot's frames, settled, and averages of those.   read, count: as of `CalmFrames`."""
+    return CalmFrames(settled(read, count, config), count, config)
 
 
 class CalmFrames:
-    """A shot's frames on the flow's grid, as they are and averaged along the motion. To be asked for forwards."""
+    """A shot's frames on the flow's grid, as they were read and averaged along the motion. To be asked for forwards."""
 
-    def __init__(self, read: Callable[[range], Tensor], count: int, config: FlowConfig):
-        """read: frames (k, 3, h, w) in [-1, 1] on that grid, by their numbers in 0 to `count`."""
-        self._read, self._count, self._config = read, count, config
+    def __init__(self, read: Callable[[range], Tensor], count: int, config: FlowConfig, agreement: float = AGREEMENT):
+        """read: frames (k, 3, h, w) in [-1, 1] on that grid, by their numbers in 0 to `count`.
+
+        agreement: in [-1, 1] units, neighbours that differ by more than about this are left out of an average.
+        """
+        self._read, self._count, self._config, self._agreement = read, count, config, agreement
         self._frames: dict[int, Tensor] = {}
         self._steps: dict[int, tuple[Tensor, Tensor]] = {}  # i -> flow i -> i + 1 and i + 1 -> i
 
     def frames(self, span: range) -> Tensor:
-        """As they are: (len(span), 3, h, w)."""
+        """As they were read: (len(span), 3, h, w)."""
         self._hold(span)
         return torch.cat([self._frames[i] for i in span])
 
@@ -47,7 +69,7 @@ class CalmFrames:
         return torch.cat([self._average(i) for i in span])
 
     def _hold(self, span: range) -> None:
-        reach = context(self._config)
+        reach = self._config.average + SMOOTHED if self._config.average else 0
         wanted = range(max(0, span.start - reach), min(self._count, span.stop + reach))
         for kept in (self._frames, self._steps):
             for i in [i for i in kept if i < wanted.start]:
@@ -70,7 +92,9 @@ class CalmFrames:
 
     def _step(self, pair: int, back: bool) -> Tensor:
         near = [self._steps[i][back] for i in range(pair - SMOOTHED, pair + SMOOTHED + 1) if i in self._steps]
-        return torch.stack(near).mean(0)
+        mean, plain = torch.stack(near).mean(0), self._steps[pair][back]
+        # where motion changes for good, frames aligned along its mean would lie beside each other
+        return torch.lerp(plain, mean, trusted(mean, plain, self._config))
 
     def _average(self, i: int) -> Tensor:
         reach, frame = self._config.average, self._frames[i]
@@ -83,26 +107,26 @@ class CalmFrames:
                     break
                 path = compose(path, self._step(other - 1 if direction > 0 else other, direction < 0))
                 moved = warp(self._frames[other], path)
-                apart = (moved - frame).abs().mean(1, keepdim=True) / AGREEMENT
+                apart = (moved - frame).abs().mean(1, keepdim=True) / self._agreement
                 weight = (reach + 1 - offset) * torch.exp(-apart.square())
                 total, weights = total + weight * moved, weights + weight
         return total / weights
 
 
 def trusted(calm: Tensor, plain: Tensor, config: FlowConfig) -> Tensor:
-    """How far flow between averages is believed: 1 where it differs little from that between frames as they are.
+    """How far flow that was averaged is believed: 1 where it differs little from that which was not.
 
-    calm, plain: (n, 2, h, w) in pixels of the reduced grid.   Returns (n, 1, h, w) in [0, 1].
+    calm, plain: (n, 2, h, w) in pixels of the reduced grid, flow or steps.   Returns (n, 1, h, w) in [0, 1].
     """
     apart = (calm - plain).square().sum(1, keepdim=True)
     return torch.exp(-apart / (config.most_jitter / config.reduce) ** 2)
 
 
-def calm_key_flow(frames: tuple[Tensor, Tensor], key: tuple[Tensor, Tensor], config: FlowConfig, estimate: FlowEstimator,
+def calm_key_flow(frames: Sequence[Tensor], key: Sequence[Tensor], config: FlowConfig, estimate: FlowEstimator,
                   skip: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-    """`key_frame_flow` between averages; where that is not trusted, between the frames as they are.
+    """`key_frame_flow` between averages; where that is not trusted, between the settled frames.
 
-    frames: (f, 3, h, w) and key: (3, h, w), on the reduced grid, each as it is and averaged.
+    frames: (f, 3, h, w) and key: (3, h, w), on the reduced grid, each settled and averaged.
     """
     plain = key_frame_flow(frames[0], key[0], config, estimate, skip)
     if not config.average:

@@ -35,19 +35,20 @@ class FlowConfig:
     # Four times the usual 0.01 and 0.5: flow between poor frames is noisy, and the decoder weighs what passes.
     relative_tolerance: float = 0.04
     absolute_tolerance: float = 2.0
-    # against the codec's jitter, see `calm`: frames on either side that a frame is averaged with, 0 = none; and about the most
-    # that jitter moves anything, in pixels of the full-size frame
+    # against the codec's jitter, see `calm`: frames on either side that a frame is averaged with, 0 = none; about the most
+    # that jitter moves anything, in pixels of the full-size frame; and frames on either side in the first, lighter average
     average: int = 3
     most_jitter: float = 1.4
+    settle: int = 1
 
     def __post_init__(self) -> None:
         if self.estimator not in ("auto", "dis", "raft"):
             raise InputError(f"flow estimator must be 'auto', 'dis' or 'raft', got {self.estimator!r}")
         if self.reduce < 1:
             raise InputError(f"flow reduce must be 1 or more, got {self.reduce}")
-        if self.average < 0 or self.most_jitter <= 0:
-            raise InputError(f"flow average must be 0 or more and most_jitter above 0, "
-                             f"got {self.average} and {self.most_jitter}")
+        if min(self.average, self.settle) < 0 or self.most_jitter <= 0:
+            raise InputError(f"flow average and settle must be 0 or more and most_jitter above 0, "
+                             f"got {self.average}, {self.settle} and {self.most_jitter}")
 
 
 def to_grey(frames: Tensor) -> np.ndarray:

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..conditioning.calm import CalmFrames, calm_key_flow, calm_neighbour_flow, context
+from ..conditioning.calm import calm_frames, calm_key_flow, calm_neighbour_flow, context, settled
 from ..conditioning.flow import FlowConfig, dis_flow, key_frame_flow, neighbour_flow, reduce_frames
 from ..conditioning.warp import inside, resize_flow
 from ..errors import InputError
@@ -95,12 +95,12 @@ def poor_flow(lq: Tensor, row: range, key: int, size: int, config: FlowConfig) -
         return reduce_frames(upsample(lq[span.start : span.stop].unsqueeze(0), (size, size))[0], config)
 
     skip = [row.index(key)] if key in row else []
-    key_frame, frames = (CalmFrames(read, len(lq), config) for _ in range(2))
+    key_frame, frames = (calm_frames(read, len(lq), config) for _ in range(2))
     at = range(key, key + 1)
     to_key = calm_key_flow((frames.frames(row), frames.averaged(row)), (key_frame.frames(at)[0], key_frame.averaged(at)[0]),
                            config, dis_flow, skip)
     around = widened(row, context(config), len(lq))
-    forward, backward = neighbour_flow(read(around), dis_flow)
+    forward, backward = neighbour_flow(settled(read, len(lq), config)(around), dis_flow)
     calm_neighbour_flow(forward, backward, config)
     own = slice(row.start - around.start, row.stop - around.start)
     return *to_key, forward[own], backward[own]
