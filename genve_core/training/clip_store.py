@@ -208,9 +208,9 @@ class ClipStore:
         y, x = (int(rng.integers((side - size) // 4 + 1)) * 4 for _ in range(2))
         first = int(rng.integers(CLIP_FRAMES - frames + 1))
         row = slice(first, first + frames)
-        part = (..., slice(y, y + size), slice(x, x + size))
-        hq, small = (torch.cat([record[name][:1], record[name][1:][row]]) for name in ("hq", "lq"))
-        hq = hq[part].float() / 127.5 - 1
+        sharp = record["hq"][..., y : y + size, x : x + size]
+        hq, small = (torch.cat([clip[:1], clip[1:][row]]) for clip in (sharp, record["lq"]))
+        hq = hq.float() / 127.5 - 1
         if rng.random() < self.fresh:
             poor = degrade(hq, scale, DegradationConfig(), rng, codec=False)
             up = upsample(poor.unsqueeze(0), (size, size))[0]
