@@ -95,7 +95,7 @@ def key_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig
             both = frames.frames(now), frames.averaged(now)
             for key, frame in to.items():
                 at = key - clip.first
-                found = calm_key_flow(both, frame, config, estimate, [at - now.start] if at in now else [])
+                found = calm_key_flow(both, (frame[0], frame[1]), config, estimate, [at - now.start] if at in now else [])
                 to_key[key].append(found[0])
                 valid[key].append(found[1])
             report("flow", part.stop, len(span))
