@@ -33,7 +33,7 @@ def context(config: FlowConfig) -> int:
 def settled(read: Callable[[range], Tensor], count: int, config: FlowConfig) -> Callable[[range], Tensor]:
     """What reads frames that have been averaged once, with `FlowConfig.settle` on either side.
 
-    Half of the jitter is gone from them, so the steps along which they are averaged again are the truer. As `read`, but to be
+    They tremble less, so the steps along which they are averaged again are the truer. As `read`, but to be
     asked for forwards.
     """
     if not (config.settle and config.average):

@@ -49,7 +49,7 @@ class LoopConfig:
     save_every: int = 500
     sample_every: int = 500
     log_every: int = 20
-    compile: bool = False  # the loss and its network, by torch: minutes at first, then faster steps; worth it on a GPU
+    compile: bool = False  # the loss and its network, by torch: minutes before the first step; meant for a GPU
     precision: str = "auto"  # "auto" (bf16 where the processor has it), "no", "bf16"
 
     def __post_init__(self) -> None:
