@@ -34,7 +34,8 @@ def main() -> None:
     by_size = [(args.frames[0], *size) for size in sizes]
     cases = list(dict.fromkeys([*by_frames, *by_size]))
     models = Models(load_bundle(args.bundle), args.device)
-    seconds_of(models, (4, *sizes[0]))  # warm-up
+    for size in sizes:  # warm-up: what is made once for a size is made now
+        seconds_of(models, (args.frames[0], *size))
     seconds: dict[Case, list[float]] = {case: [] for case in cases}
     for _ in range(args.runs):
         for case in cases:

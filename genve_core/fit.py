@@ -16,6 +16,7 @@ from .film import Film
 from .pipeline import Enhancer
 from .segments import Segment, segments
 from .sizes import Part, Sizes
+from .steps import matched_at_once
 from .video_codec import padded_size
 
 SHARE = 0.85  # of the free memory that is used: other programs want some, and the model errs
@@ -67,10 +68,10 @@ def needed(sizes: Sizes, task: Task) -> Need:
     in_vae = min(tiling.frames, chunk) * min(pixels, tiling.tile**2) * VAE * share
     window = min(sizes.window.length, seen) * min(pixels, tiling.diffuse**2) * DIFFUSER * share
     in_decoder = (chunk * pixels if pixels <= tiling.decode**2 else tiling.decode**2) * DECODER * share
-    around = min(seen, chunk + 2 * (task.reach - 1))
+    around, matched = min(seen, chunk + 2 * (task.reach - 1)), min(seen, matched_at_once(task.size, chunk))
     stages = {
         "encode": (seen + chunk * UP) * pixels + in_vae,
-        "flow": motion + (seen + (chunk + 1) * FLOW + 2 * (chunk + task.context) * CALM) * pixels,
+        "flow": motion + (seen + (matched + 1) * FLOW + 2 * (matched + task.context) * CALM) * pixels,
         "diffuse": motion + seen * LATENTS * pixels + window,
         "decode": (decoded * (1 + BETWEEN + KEY * task.keys) + around * UP + chunk * INPUTS * max(1, task.keys)) * pixels
                   + in_decoder,

@@ -42,6 +42,8 @@ from .settings import CHUNK
 from .vae import MiniVAE
 from .video_codec import TilingConfig, crop, encode, pad_to_multiple
 
+MATCHED = 4 * 704 * 448  # pixels: as many small frames as make up so many are matched where one large frame would be
+
 OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
 
 
@@ -52,6 +54,11 @@ def silent(stage: str, done: int, total: int) -> None:
 def chunks(total: int, length: int) -> list[slice]:
     """0 to `total` in slices of at most `length`."""
     return [slice(start, min(start + length, total)) for start in range(0, total, length)]
+
+
+def matched_at_once(size: tuple[int, int], chunk: int) -> int:
+    """How many frames of `size` flow is measured of at once: `chunk`, more where they are so small that calls take longest."""
+    return chunk * max(1, MATCHED // (size[0] * size[1]))
 
 
 def encode_clip(models: Models, clip: Clip, *, tiling: TilingConfig = TilingConfig(), chunk: int = CHUNK,
@@ -90,7 +97,7 @@ def key_flow(models: Models, clip: Clip, keys: Sequence[int], config: FlowConfig
         to = {key: frames if (frames := given.get(key)) is not None else calm_frame(models, clip, key, config, chunk=chunk)
               for key in keys}
         frames = _calm_frames(models, clip, config, chunk)
-        for part in chunks(len(span), chunk) if keys else ():
+        for part in chunks(len(span), matched_at_once(clip.size, chunk)) if keys else ():
             now = span[part]
             both = frames.frames(now), frames.averaged(now)
             for key, frame in to.items():
@@ -139,7 +146,7 @@ def between_flow(models: Models, clip: Clip, flow: ClipFlow, config: FlowConfig 
     with models.computing():
         estimate = _flow_estimator(models, config)
         read, last = settled(_reduced(models, clip, config, chunk), len(clip), config), None
-        for part in chunks(len(clip), chunk):
+        for part in chunks(len(clip), matched_at_once(clip.size, chunk)):
             new = read(range(part.start, part.stop))
             # the last frame before, too: the flow across the border of two chunks belongs to both
             ahead, back = neighbour_flow(new if last is None else torch.cat([last, new]), estimate)

@@ -175,7 +175,7 @@ def test_the_command_line_says_which_sizes_and_a_resumed_job_keeps_its_own(video
     monkeypatch.setattr(FilmRun, "piece", interrupted)
     assert enhance(video, tmp_path / "whole.mkv", tiny_bundle) == 0
     said = capsys.readouterr().err
-    assert re.search(r"^note: sizes: segment \d, window \d+, decode 1 frame at once: 0.3 GB of RAM free, needs", said, re.M)
+    assert re.search(r"^note: sizes: segment \d, window \d+, decode 2 frames at once: 0.3 GB of RAM free, needs", said, re.M)
     stop.append(True)
     assert enhance(video, tmp_path / "parts.mkv", tiny_bundle) == 130
     about = json.loads((job_folder(tmp_path / "parts.mkv") / "job.json").read_text())

@@ -57,6 +57,7 @@ class CalmFrames:
         self._read, self._count, self._config, self._agreement = read, count, config, agreement
         self._frames: dict[int, Tensor] = {}
         self._steps: dict[int, tuple[Tensor, Tensor]] = {}  # i -> flow i -> i + 1 and i + 1 -> i
+        self._calm: dict[int, tuple[Tensor, Tensor]] = {}  # the same, averaged
 
     def frames(self, span: range) -> Tensor:
         """As they were read: (len(span), 3, h, w)."""
@@ -65,13 +66,29 @@ class CalmFrames:
 
     def averaged(self, span: range) -> Tensor:
         """Each averaged with `FlowConfig.average` neighbours on either side, the nearer the more: the same shape."""
-        self._hold(span)
-        return torch.cat([self._average(i) for i in span])
+        reach, frames = self._config.average, self.frames(span)
+        total, weights = frames * (reach + 1), torch.full_like(frames[:, :1], reach + 1)
+        for direction in (1, -1):
+            path = torch.zeros_like(frames[:, :2])
+            for offset in range(1, reach + 1):
+                away = direction * offset
+                others = range(max(0, span.start + away), min(self._count, span.stop + away))
+                if not others:
+                    break
+                rows = slice(others.start - away - span.start, others.stop - away - span.start)
+                steps = [self._step(other - 1 if direction > 0 else other)[direction < 0] for other in others]
+                path[rows] = compose(path[rows], torch.cat(steps))
+                moved = warp(torch.cat([self._frames[other] for other in others]), path[rows])
+                apart = (moved - frames[rows]).abs().mean(1, keepdim=True) / self._agreement
+                weight = (reach + 1 - offset) * torch.exp(-apart.square())
+                total[rows] += weight * moved
+                weights[rows] += weight
+        return total / weights
 
     def _hold(self, span: range) -> None:
         reach = self._config.average + SMOOTHED if self._config.average else 0
         wanted = range(max(0, span.start - reach), min(self._count, span.stop + reach))
-        for kept in (self._frames, self._steps):
+        for kept in (self._frames, self._steps, self._calm):
             for i in [i for i in kept if i < wanted.start]:
                 del kept[i]
         new = range(max([wanted.start, *(i + 1 for i in self._frames)]), wanted.stop)
@@ -90,27 +107,19 @@ class CalmFrames:
         forward, backward = (resize_flow(flow, (frames.shape[-2], frames.shape[-1])) for flow in steps)
         return list(zip(forward[:-1].split(1), backward[1:].split(1), strict=True))
 
-    def _step(self, pair: int, back: bool) -> Tensor:
-        near = [self._steps[i][back] for i in range(pair - SMOOTHED, pair + SMOOTHED + 1) if i in self._steps]
-        mean, plain = torch.stack(near).mean(0), self._steps[pair][back]
+    def _step(self, pair: int) -> tuple[Tensor, Tensor]:
+        """A step and its way back, averaged over time."""
+        if pair not in self._calm:
+            near = [self._steps[i] for i in range(pair - SMOOTHED, pair + SMOOTHED + 1) if i in self._steps]
+            forward, backward = (self._trusted_mean(steps, plain)
+                                 for steps, plain in zip(zip(*near, strict=True), self._steps[pair], strict=True))
+            self._calm[pair] = forward, backward
+        return self._calm[pair]
+
+    def _trusted_mean(self, steps: Sequence[Tensor], plain: Tensor) -> Tensor:
+        mean = torch.stack(list(steps)).mean(0)
         # where motion changes for good, frames aligned along its mean would lie beside each other
         return torch.lerp(plain, mean, trusted(mean, plain, self._config))
-
-    def _average(self, i: int) -> Tensor:
-        reach, frame = self._config.average, self._frames[i]
-        total, weights = frame * (reach + 1), torch.full_like(frame[:, :1], reach + 1)
-        for direction in (1, -1):
-            path = torch.zeros_like(frame[:, :2])
-            for offset in range(1, reach + 1):
-                other = i + direction * offset
-                if not 0 <= other < self._count:
-                    break
-                path = compose(path, self._step(other - 1 if direction > 0 else other, direction < 0))
-                moved = warp(self._frames[other], path)
-                apart = (moved - frame).abs().mean(1, keepdim=True) / self._agreement
-                weight = (reach + 1 - offset) * torch.exp(-apart.square())
-                total, weights = total + weight * moved, weights + weight
-        return total / weights
 
 
 def trusted(calm: Tensor, plain: Tensor, config: FlowConfig) -> Tensor:
