@@ -70,7 +70,7 @@ def segments(frames: int, window: WindowConfig, *, length: int, steps: int, reac
     to either side.   context: frames that flow looks to either side. What is not much longer than `length` is one segment.
     """
     spans, own = windows(frames, window), range(frames) if own is None else own
-    starts = [*_starts(own, spans, length), own.stop]
+    starts = [*_starts(own, spans, length, reach), own.stop]
     found = []
     for a, b in zip(starts, starts[1:]):
         seen = _seen(widened(range(a, b), reach, frames), spans, steps)
@@ -83,12 +83,15 @@ def widened(span: range, reach: int, frames: int) -> range:
     return range(max(0, span.start - reach), min(frames, span.stop + reach))
 
 
-def _starts(own: range, spans: Sequence[range], length: int) -> list[int]:
-    """First frame of each segment: a window begins there. The last segment may be half as long again as the others."""
-    starts = [own.start]
-    for span in spans:
-        if span.start - starts[-1] >= length and own.stop - span.start >= length / 2:
-            starts.append(span.start)
+def _starts(own: range, spans: Sequence[range], length: int, reach: int) -> list[int]:
+    """First frame of each segment: `reach` before a window begins, so that the segment before needs nothing of that window,
+    and this one only the window before it. The last segment may be half as long again as the others."""
+    starts, begin = [own.start], own.start
+    for window in spans:
+        start = window.start - reach
+        if start > starts[-1] and window.start - begin >= length and own.stop - start >= length / 2:
+            starts.append(start)
+            begin = window.start
     return starts
 
 

@@ -34,6 +34,12 @@ def test_a_shot_not_much_longer_than_a_segment_is_one():
     assert len(segments(200, WindowConfig(), length=96, steps=1, reach=3)) == 2
 
 
+@pytest.mark.parametrize("frames, length", [(200, 96), (480, 96), (1000, 96), (1000, 24)])
+def test_at_a_border_no_more_is_worked_on_twice_than_one_window(frames, length):
+    found = segments(frames, WindowConfig(), length=length, steps=1, reach=3)
+    assert len(found) > 1 and sum(len(s.seen) for s in found) == frames + (len(found) - 1) * 16
+
+
 @pytest.fixture(scope="module")
 def bundle(tiny_bundle):
     return load_bundle(tiny_bundle)
