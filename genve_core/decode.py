@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from .clip import MULTIPLE, Clip, ClipFlow, Reference
@@ -46,8 +47,10 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     memory = memory if memory is not None and models.device.type == "cpu" else DecoderMemory(0)
     memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))], [strength, chunk])
 
+    up = _UpSampled(clip, models.device)
+
     def decode(part: slice) -> tuple[Tensor, Tensor]:
-        return _decode_part(models, clip, Z_0, flow, used, n, strength, part, tiling, memory)
+        return _decode_part(models, up, Z_0, flow, used, n, strength, part, tiling, memory)
 
     decoded = _coloured(decode, ColourMatch(colour), span, chunk, report)
     rows = slice(span.start, span.stop)
@@ -72,19 +75,42 @@ def _coloured(decode: Callable[[slice], tuple[Tensor, Tensor]], match: ColourMat
         yield from frames
 
 
-def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], n: int,
+class _UpSampled:
+    """A clip's up-sampled frames. Parts that are asked for in order overlap: no frame of them is enlarged twice."""
+
+    def __init__(self, clip: Clip, device: torch.device):
+        self.clip, self._device = clip, device
+        self._frames: dict[int, Tensor] = {}
+        self._keys: dict[int, Tensor] = {}
+
+    def part(self, part: slice) -> Tensor:
+        """(k, 3, H, W), as of `Clip.up`."""
+        span = range(part.start, part.stop)
+        self._frames = {i: frame for i, frame in self._frames.items() if i in span}
+        if missing := [i for i in span if i not in self._frames]:
+            new = slice(missing[0], missing[-1] + 1)
+            self._frames |= zip(span[new.start - span.start :], self.clip.up(new, self._device).split(1))
+        return torch.cat([self._frames[i] for i in span])
+
+    def key(self, number: int) -> Tensor:
+        """(1, 3, H, W), as of `Clip.up_at`."""
+        if number not in self._keys:
+            self._keys[number] = self.clip.up_at(number, self._device)
+        return self._keys[number]
+
+
+def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], n: int,
                  strength: float, part: slice, tiling: TilingConfig, memory: DecoderMemory) -> tuple[Tensor, Tensor]:
-    size, most = padded_size(clip.size, MULTIPLE), tiling.decode**2
+    size, most = padded_size(up.clip.size, MULTIPLE), tiling.decode**2
     work = activation_bytes("decoder", part.stop - part.start, size, tiling.decode)
     decoder = cast(DetailDecoder, models.ready("decoder", work=work)[0])
     latents = Z_0[0, part].to(models.device)
 
     def inputs() -> DecoderInputs:
         reach = decoder.reach
-        around = slice(max(0, part.start - reach), min(len(clip), part.stop + reach))
+        around = slice(max(0, part.start - reach), min(len(up.clip), part.stop + reach))
         mine = slice(part.start - around.start, part.stop - around.start)
-        up = clip.up(around, models.device)
-        return _inputs(models, clip, up, flow, references, strength, around, mine, reach)
+        return _inputs(up, flow, references, strength, around, mine, reach)
 
     if len(tiles(size, most)) > 1:  # frames of this size would soon fill the decoder's memory
         given = inputs()
@@ -93,15 +119,16 @@ def _decode_part(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, refere
     return decoder(latents, seen, n).float(), seen.up
 
 
-def _inputs(models: Models, clip: Clip, up: Tensor, flow: ClipFlow, references: Sequence[Reference], strength: float,
-            around: slice, mine: slice, reach: int) -> DecoderInputs:
+def _inputs(up: _UpSampled, flow: ClipFlow, references: Sequence[Reference], strength: float, around: slice, mine: slice,
+            reach: int) -> DecoderInputs:
     """What the detail decoder sees; of several references the sum, each with its share."""
+    video = up.part(around).unsqueeze(0)
     rows: dict[str, Any] = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
     if not references:
-        return decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, **rows)
+        return decoder_inputs(video, frames=mine, reach=reach, **rows)
     parts = [
-        decoder_inputs(up.unsqueeze(0), frames=mine, reach=reach, strength=strength,
-                       reference=reference.image.unsqueeze(0).to(up), key=clip.up_at(reference.key, models.device),
+        decoder_inputs(video, frames=mine, reach=reach, strength=strength,
+                       reference=reference.image.unsqueeze(0).to(video), key=up.key(reference.key),
                        guess=reference.own, valid=share.unsqueeze(0),
                        to_key=flow.to_key[reference.key][around].unsqueeze(0), **rows)
         for reference, share in zip(references, shares(references, flow, around), strict=True)
