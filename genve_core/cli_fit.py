@@ -25,7 +25,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--segment", type=int, metavar="N", help="frames of a shot worked on together, about (at most 96)")
     group.add_argument("--window", type=int, metavar="N",
                        help="frames denoised together (16); fewer take less memory and change the picture a little")
-    group.add_argument("--chunk", type=int, metavar="N", help=f"frames encoded or decoded at once (at most {CHUNK})")
+    group.add_argument("--chunk", type=int, metavar="N", help=f"frames worked on at once, of small ones more ({CHUNK})")
     group.add_argument("--tile", type=int, metavar="PX", help="side of the parts in which large frames are worked on (768)")
 
 

@@ -15,6 +15,7 @@ from .conditioning.calm import context
 from .film import Film
 from .pipeline import Enhancer
 from .segments import Segment, segments
+from .settings import at_once
 from .sizes import Part, Sizes
 from .steps import matched_at_once
 from .video_codec import padded_size
@@ -63,7 +64,7 @@ def needed(sizes: Sizes, task: Task) -> Need:
     seen = len(largest.seen)
     decoded = min(seen, len(largest.own) + 2 * task.reach)
     poor = len(largest.read) * SOURCE * task.source[0] * task.source[1]
-    chunk, tiling = min(sizes.chunk, seen), sizes.tiling
+    chunk, tiling = min(at_once(task.size, sizes.chunk), seen), sizes.tiling
     motion = seen * KEY * task.keys * pixels
     in_vae = min(tiling.frames, chunk) * min(pixels, tiling.tile**2) * VAE * share
     window = min(sizes.window.length, seen) * min(pixels, tiling.diffuse**2) * DIFFUSER * share
@@ -152,8 +153,9 @@ def _lower(sizes: Sizes, task: Task, part: Part, stage: str) -> Sizes | None:
 def described(sizes: Sizes, task: Task, free: Free) -> str:
     """Like `segment 48, window 16, decode 2 frames at once, tiles 768 px: 6.0 GB of RAM free, needs about 4.1`."""
     stage, most = _tightest(sizes, task, free)
+    together = at_once(task.size, sizes.chunk)
     parts = [f"segment {min(sizes.segment, task.frames)}", f"window {min(sizes.window.length, task.frames)}",
-             f"decode {sizes.chunk} frame{'s' if sizes.chunk > 1 else ''} at once"]
+             f"decode {together} frame{'s' if together > 1 else ''} at once"]
     if max(task.size) > sizes.tiling.tile:
         parts.append(f"tiles {sizes.tiling.tile} px")
     where = "GPU memory" if task.apart and stage != "read" else "RAM"

@@ -31,7 +31,7 @@ from .errors import InputError
 from .models import Models
 from .reference.key_frame import check_key_frame, choose_key_frame
 from .segments import Frames, InMemory, Segment, segments, widened
-from .settings import EnhanceConfig
+from .settings import EnhanceConfig, at_once
 from .steps import (
     OnProgress,
     augment,
@@ -117,7 +117,7 @@ class Enhancer:
                 else:
                     reference = given_reference(self.models, clip, picture, key, fit=config.fit,
                                                 match_colour=config.match_colour, align=config.align, tiling=config.tiling)
-                calm = calm_frame(self.models, near, key, config.flow, chunk=config.chunk)
+                calm = calm_frame(self.models, near, key, config.flow, chunk=at_once(near.size, config.chunk))
                 made.append(replace(reference, calm=calm))
         self.notes = tuple(dict.fromkeys([*self.notes, *(note for one in made for note in one.notes)]))
         return made
@@ -129,12 +129,12 @@ class Enhancer:
         frames, keys = shot.read(read), [reference.key for reference in references]
         around = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), read.start,
                       {key: shot.read_one(key) for key in keys})
-        clip = around.part(_rows(seen, around))
+        clip, chunk = around.part(_rows(seen, around)), at_once(around.size, config.chunk)
         with self._timed("encode"):
-            Z = encode_clip(self.models, clip, tiling=config.tiling, chunk=config.chunk, report=report)
+            Z = encode_clip(self.models, clip, tiling=config.tiling, chunk=chunk, report=report)
         with self._timed("flow"):
             flow = key_flow(self.models, around, keys, config.flow, calm={one.key: one.calm for one in references},
-                            rows=_rows(seen, around), chunk=config.chunk, report=report)
+                            rows=_rows(seen, around), chunk=chunk, report=report)
         with self._timed("diffuse"):
             Z_0 = self._diffuse(Z, references, flow, report)
         # the rest was needed for the latents only; dropped, it makes room
@@ -143,11 +143,11 @@ class Enhancer:
         flow, Z_0, Z, clip = flow.part(_rows(needed, clip)), Z_0[:, _rows(needed, clip)].clone(), None, around.part(
             _rows(needed, around))
         with self._timed("flow"):
-            flow = between_flow(self.models, around, flow, config.flow, chunk=config.chunk)
+            flow = between_flow(self.models, around, flow, config.flow, chunk=chunk)
         own = range(segment.own.start - clip.first, segment.own.stop - clip.first)
         finished = decode_clip(self.models, clip, Z_0, flow, references, n=self.n, strength=config.reference_strength,
                                colour=config.colour, steadiness=config.steadiness, flow_config=config.flow,
-                               frames=own, chunk=config.chunk, tiling=config.tiling, report=report)
+                               frames=own, chunk=chunk, tiling=config.tiling, report=report)
         for _ in own:
             with self._timed("decode"):
                 frame = next(finished)

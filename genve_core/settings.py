@@ -13,6 +13,7 @@ from .video_codec import TilingConfig
 
 # Of 704x448 a CPU decodes two at once 5 % faster than four: larger tensors go back to the system after every use.
 CHUNK = 2
+LARGE = 704 * 448  # pixels
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class EnhanceConfig:
     colour: ColourConfig = field(default_factory=ColourConfig)
     steadiness: float = 1.0  # weight of each neighbour in the final fusion along the motion; 0 = off
     segment: int = 96  # frames of a shot worked on together, about: what memory depends on, and what a resume repeats
-    chunk: int = CHUNK  # frames encoded or decoded together
+    chunk: int = CHUNK  # frames encoded or decoded together; of small ones up to four times as many, see `at_once`
     precision: str = "auto"  # "auto": bf16 where it is native, else float32; or "float32", "bf16"
 
     def __post_init__(self) -> None:
@@ -61,3 +62,8 @@ class EnhanceConfig:
         size = self.size or (round(h * self.scale), round(w * self.scale))
         replace(self, size=size)
         return size
+
+
+def at_once(size: tuple[int, int], chunk: int) -> int:
+    """How many frames of `size` = (h, w) are worked on together: of small ones more, or calls would take much of the time."""
+    return chunk * min(4, max(1, LARGE // (size[0] * size[1])))

@@ -42,7 +42,7 @@ from .settings import CHUNK
 from .vae import MiniVAE
 from .video_codec import TilingConfig, crop, encode, pad_to_multiple
 
-MATCHED = 4 * 704 * 448  # pixels: as many small frames as make up so many are matched where one large frame would be
+MATCHED = 8 * 704 * 448  # pixels: of smaller frames as many are matched at once as make up so many
 
 OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
 
@@ -58,7 +58,7 @@ def chunks(total: int, length: int) -> list[slice]:
 
 def matched_at_once(size: tuple[int, int], chunk: int) -> int:
     """How many frames of `size` flow is measured of at once: `chunk`, more where they are so small that calls take longest."""
-    return chunk * max(1, MATCHED // (size[0] * size[1]))
+    return max(chunk, MATCHED // (size[0] * size[1]))
 
 
 def encode_clip(models: Models, clip: Clip, *, tiling: TilingConfig = TilingConfig(), chunk: int = CHUNK,

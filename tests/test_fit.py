@@ -16,7 +16,9 @@ from genve_core.job import job_folder, recorded_sizes
 from genve_core.media import VideoReader
 from genve_core.memory import _free_in_cgroups, free_ram, free_vram
 from genve_core.pipeline import EnhanceConfig, Enhancer
+from genve_core.settings import at_once
 from genve_core.sizes import Retrying, Sizes, is_oom
+from genve_core.steps import matched_at_once
 from genve_core.video_codec import TilingConfig
 
 GB = 10**9
@@ -61,6 +63,14 @@ def test_with_a_gpu_its_own_memory_counts_and_the_frames_that_were_read_lie_in_r
     assert roomy == Sizes() and poor_in_ram.segment < 96
     assert (poor_in_ram.chunk, poor_in_ram.tiling) == (roomy.chunk, roomy.tiling)
     assert "8.0 GB of GPU memory free" in described(Sizes(), gpu, Free(60 * GB, 8 * GB))
+
+
+def test_small_frames_are_worked_on_more_at_once_and_take_no_more_memory():
+    sizes = [(2160, 3840), (448, 704), (224, 352), (56, 88)]
+    assert [at_once(size, 2) for size in sizes] == [2, 2, 8, 8]
+    assert [matched_at_once(size, 2) for size in sizes] == [2, 8, 32, 512]
+    taken = [max(needed(Sizes(), Task((h // 4, w // 4), (h, w), 96, 1, 1, 3, True, 10)).values()) for h, w in sizes]
+    assert taken == sorted(taken, reverse=True)
 
 
 def test_sizes_survive_json_and_nothing_else_is_taken_for_them():
@@ -175,7 +185,7 @@ def test_the_command_line_says_which_sizes_and_a_resumed_job_keeps_its_own(video
     monkeypatch.setattr(FilmRun, "piece", interrupted)
     assert enhance(video, tmp_path / "whole.mkv", tiny_bundle) == 0
     said = capsys.readouterr().err
-    assert re.search(r"^note: sizes: segment \d, window \d+, decode 2 frames at once: 0.3 GB of RAM free, needs", said, re.M)
+    assert re.search(r"^note: sizes: segment \d, window \d+, decode \d frames at once: 0.3 GB of RAM free, needs", said, re.M)
     stop.append(True)
     assert enhance(video, tmp_path / "parts.mkv", tiny_bundle) == 130
     about = json.loads((job_folder(tmp_path / "parts.mkv") / "job.json").read_text())
