@@ -46,7 +46,6 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     # an accelerator looks again in less time than its memory is worth
     memory = memory if memory is not None and models.device.type == "cpu" else DecoderMemory(0)
     memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))], [strength, chunk])
-
     up = _UpSampled(clip, models.device)
 
     def decode(part: slice) -> tuple[Tensor, Tensor]:
