@@ -65,5 +65,8 @@ class EnhanceConfig:
 
 
 def at_once(size: tuple[int, int], chunk: int) -> int:
-    """How many frames of `size` = (h, w) are worked on together: of small ones more, or calls would take much of the time."""
-    return chunk * min(4, max(1, LARGE // (size[0] * size[1])))
+    """How many frames of `size` = (h, w) are worked on together: of small ones more, or calls would take much of the time.
+
+    But 1 is one: it is what is left to try when memory has run out.
+    """
+    return chunk * min(4, max(1, LARGE // (size[0] * size[1]))) if chunk > 1 else chunk

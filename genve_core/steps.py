@@ -57,8 +57,8 @@ def chunks(total: int, length: int) -> list[slice]:
 
 
 def matched_at_once(size: tuple[int, int], chunk: int) -> int:
-    """How many frames of `size` flow is measured of at once: `chunk`, more where they are so small that calls take longest."""
-    return max(chunk, MATCHED // (size[0] * size[1]))
+    """How many frames of `size` flow is measured of at once: as `settings.at_once`, with `MATCHED` pixels of small ones."""
+    return max(chunk, MATCHED // (size[0] * size[1])) if chunk > 1 else chunk
 
 
 def encode_clip(models: Models, clip: Clip, *, tiling: TilingConfig = TilingConfig(), chunk: int = CHUNK,

@@ -69,6 +69,7 @@ def test_small_frames_are_worked_on_more_at_once_and_take_no_more_memory():
     sizes = [(2160, 3840), (448, 704), (224, 352), (56, 88)]
     assert [at_once(size, 2) for size in sizes] == [2, 2, 8, 8]
     assert [matched_at_once(size, 2) for size in sizes] == [2, 8, 32, 512]
+    assert {at_once(size, 1) for size in sizes} == {matched_at_once(size, 1) for size in sizes} == {1}
     taken = [max(needed(Sizes(), Task((h // 4, w // 4), (h, w), 96, 1, 1, 3, True, 10)).values()) for h, w in sizes]
     assert taken == sorted(taken, reverse=True)
 
@@ -185,7 +186,7 @@ def test_the_command_line_says_which_sizes_and_a_resumed_job_keeps_its_own(video
     monkeypatch.setattr(FilmRun, "piece", interrupted)
     assert enhance(video, tmp_path / "whole.mkv", tiny_bundle) == 0
     said = capsys.readouterr().err
-    assert re.search(r"^note: sizes: segment \d, window \d+, decode \d frames at once: 0.3 GB of RAM free, needs", said, re.M)
+    assert re.search(r"^note: sizes: segment \d, window \d+, decode 1 frame at once: 0.3 GB of RAM free, needs", said, re.M)
     stop.append(True)
     assert enhance(video, tmp_path / "parts.mkv", tiny_bundle) == 130
     about = json.loads((job_folder(tmp_path / "parts.mkv") / "job.json").read_text())
