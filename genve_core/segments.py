@@ -86,12 +86,11 @@ def widened(span: range, reach: int, frames: int) -> range:
 def _starts(own: range, spans: Sequence[range], length: int, reach: int) -> list[int]:
     """First frame of each segment: `reach` before a window begins, so that the segment before needs nothing of that window,
     and this one only the window before it. The last segment may be half as long again as the others."""
-    starts, begin = [own.start], own.start and own.start + reach
+    starts = [own.start]
     for window in spans:
-        start = window.start - reach
+        start, begin = window.start - reach, starts[-1] + reach if starts[-1] else 0
         if start > starts[-1] and window.start - begin >= length and own.stop - start >= length / 2:
             starts.append(start)
-            begin = window.start
     return starts
 
 

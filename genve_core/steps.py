@@ -38,11 +38,11 @@ from .reference.agreement import onto_key_frame
 from .reference.image_diffuser import make_reference
 from .reference.semantic_alignment import AlignmentNoise
 from .reference.user_image import Fit, fit_reference
-from .settings import CHUNK
+from .settings import CHUNK, LARGE
 from .vae import MiniVAE
 from .video_codec import TilingConfig, crop, encode, pad_to_multiple
 
-MATCHED = 8 * 704 * 448  # pixels: of smaller frames as many are matched at once as make up so many
+MATCHED = 8 * LARGE  # pixels: of smaller frames as many are matched at once as make up so many
 
 OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
 
