@@ -14,7 +14,7 @@ from .diffuser.backbone import ImageDiffuser, MotionDiffuser
 from .noise_schedule import NoiseSchedule
 
 NETWORKS = ("vae", "image", "video", "controller", "decoder", "flow")
-# All convolution: on a CPU it takes 0.8 to 0.9 of the time with channels last (`docs/model-design.md`, *Layout in memory*). The
+# All convolution: on a CPU it takes 0.8 to 0.9 of the time with channels last (`docs/model-design/speed.md`). The
 # diffusers take longer so, as their attention and group norms want the other order; GPUs have not been measured.
 CONVOLVING = ("vae", "decoder")
 

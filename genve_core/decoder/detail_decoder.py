@@ -70,7 +70,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
     full_noise: n at which the share is 1; 0 = a decoder without further detail, for which n changes nothing.
-    emphasis: share of the residual that is added once more at `full_noise` (`docs/model-design.md`, *Emphasis*).
+    emphasis: share of the residual that is added once more at `full_noise` (`docs/model-design/depth.md`, *Emphasis*).
     likely: whether layers of their own find detail that is likely; without them n adds the emphasis and nothing else.
     """
 

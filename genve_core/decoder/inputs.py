@@ -48,7 +48,7 @@ def sharper(key: Tensor, frames: Tensor) -> Tensor:
     """Where the poor key frame shows clearly more detail than a poor frame: only there can a reference made from it help.
 
     Of a frame as sharp as the key frame the decoder finds as much itself; a guess carried there on top makes it softer and less
-    faithful (`docs/model-design.md`, *A reference of its own*).
+    faithful (`docs/model-design/self.md`, *A reference of its own*).
 
     key, frames: (n, 3, h, w), the key frame warped onto the frames.   Returns (n, 1, h, w) in [0, 1]: 0 up to `SHARPER[0]` in
     the logarithm of the ratio of their gradients' energies, 1 from `SHARPER[1]` on.
