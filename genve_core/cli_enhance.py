@@ -87,6 +87,9 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--hdr", choices=get_args(Hdr), default="tone-map",
                    help="make HDR and wide-gamut input SDR, or keep its values and tags: written as HEVC of 10 bits in .mp4, "
                         ".mov or .mkv, or --lossless (default: %(default)s)")
+    p.add_argument("--deinterlace", choices=("auto", "off"), default="auto",
+                   help="make pictures whole that are woven of two fields, flagged as interlaced or found by their combs; "
+                        "off leaves all as they are (default: %(default)s)")
     p.add_argument("--frames", type=int, metavar="N", help="enhance only the first N")
     p.add_argument("--preview", action="store_true",
                    help="let finished pieces be watched in a small file beside the output, like new.preview.mp4, while the "
@@ -123,7 +126,7 @@ def enhance_one(args: argparse.Namespace) -> None:
     begin, memory = time.perf_counter(), PeakMemory()
     config = parse_config(args)
     given = parse_references(args.reference or [], config.key_frame)
-    with Progress(args.label) as progress, VideoReader(args.input, hdr=args.hdr) as video, only_run_on(args.output):
+    with Progress(args.label) as progress, _reader(args) as video, only_run_on(args.output):
         config = fit_to_input(config, video.info, args.frames, [frame for frame, _ in given])
         assert config.size is not None
         h, w = config.size
@@ -154,6 +157,10 @@ def enhance_one(args: argparse.Namespace) -> None:
           f"{seconds:.2f} s per frame, {memory.describe(enhancer.device)}")
 
 
+def _reader(args: argparse.Namespace) -> VideoReader:
+    return VideoReader(args.input, hdr=args.hdr, deinterlace=args.deinterlace == "auto")
+
+
 def _frames(args: argparse.Namespace, job: Job, enhancer: Enhancer, video: VideoReader, film: Film, pictures: Pictures,
             work: list[Piece], progress: Progress) -> Generator[Finished]:
     """All finished frames, made here or by the workers of a cluster."""
@@ -161,7 +168,7 @@ def _frames(args: argparse.Namespace, job: Job, enhancer: Enhancer, video: Video
         files = [{key: None if picture is None else Path(cast(str, picture)).absolute() for key, picture in own.items()}
                  for own in pictures]
         order = Order(video.info.path.absolute(), find_bundle(args.bundle).absolute(), enhancer.config, args.cluster.device,
-                      film.shots, work, files, args.hdr)
+                      film.shots, work, files, args.hdr, args.deinterlace == "auto")
         return spread_frames(args.cluster, job, order, progress, progress.notes)
     run = FilmRun(enhancer, video, film, pictures, retrying(enhancer, lambda note: progress.notes([note])))
     left = TimeLeft([len(piece.segment.own) for piece in work])
@@ -199,7 +206,8 @@ def _made_with(args: argparse.Namespace, enhancer: Enhancer, given: Given, film:
     """Of all that the output depends on; sizes that are fitted to the memory are not in it, see `recorded_sizes`."""
     weights = find_bundle(args.bundle) / "bundle.json"  # it holds the hashes of all weights
     settings = {"config": asdict(enhancer.config), "references": [frame for frame, _ in given], "one_shot": args.one_shot,
-                "hdr": args.hdr, "frames": args.frames, "device": args.cluster.device if args.cluster else enhancer.device.type,
+                "hdr": args.hdr, "deinterlace": args.deinterlace, "frames": args.frames,
+                "device": args.cluster.device if args.cluster else enhancer.device.type,
                 "shots": [str(shot) for shot in film.shots]}
     return fingerprint([args.input, weights, *(picture for _, picture in given)], settings)
 

@@ -12,7 +12,7 @@ from . import __version__
 from .bundle import DEFAULT_BUNDLE, PACKED, find_bundle, load_bundle
 from .devices import device_name, has_bf16, pick_device
 from .errors import InputError
-from .media import probe
+from .media import VideoReader
 
 Facts = list[tuple[str, object]]
 
@@ -62,11 +62,12 @@ def bundle(subject: str) -> Facts:
 
 
 def video(path: Path) -> Facts:
-    """What `probe` sees. Raises InputError if it is not a video."""
-    seen = probe(path)
+    """What a reader sees. Raises InputError if it is not a video."""
+    with VideoReader(path) as reader:
+        seen, woven = reader.info, reader.woven
     traits = {
         "variable frame rate": seen.variable_rate, "alpha": seen.has_alpha, "sound": seen.has_audio,
-        "interlaced": seen.interlaced, "mirrored": seen.mirrored, "HDR": seen.is_hdr,
+        "interlaced": seen.interlaced or woven, "mirrored": seen.mirrored, "HDR": seen.is_hdr,
     }  # fmt: skip
     colour = seen.colour
     return [

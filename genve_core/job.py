@@ -144,7 +144,7 @@ class Job:
         """The frames of a finished piece, as they were stored. Raises InputError, and removes it, if it was damaged since."""
         file, count, notes = self._files[piece], 0, []
         try:
-            with VideoReader(file, hdr="keep") as video:  # what was stored is what is written
+            with VideoReader(file, hdr="keep", deinterlace=False) as video:  # what was stored is what is written
                 notes = video.notes
                 for frame in video:
                     count += 1

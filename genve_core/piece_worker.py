@@ -70,6 +70,7 @@ class Order:
     pieces: Sequence[Piece]
     pictures: Sequence[Mapping[int, Path | None]]  # of each shot, from `assign`
     hdr: Hdr = "tone-map"  # how the input is read
+    deinterlace: bool = True
 
     def files(self) -> list[Sent]:
         """All that it reads."""
@@ -122,7 +123,8 @@ class PieceWorker:
         weights = next(sent.hashes for sent in files if sent.path == order.bundle)
         if self._models is None or self._models[:2] != (weights, order.device):
             self._models = weights, order.device, Models(load_bundle(at[order.bundle]), order.device, order.config.precision)
-        self._order, self._video = order, VideoReader(at[order.input], hdr=order.hdr)
+        self._order = order
+        self._video = VideoReader(at[order.input], hdr=order.hdr, deinterlace=order.deinterlace)
         self._enhancer = Enhancer(self._models[2], order.config)
         film = Film([], list(order.shots), torch.empty(0))
         self._retrying = retrying(self._enhancer, lambda note: None)  # it is told with the piece

@@ -43,6 +43,31 @@ def interlaced(frame: av.VideoFrame) -> av.VideoFrame:
     return graph.pull()  # type: ignore[return-value]
 
 
+def moving_bars(pixel_format, frames=7, h=48, w=64):
+    """Vertical bars that move 2 px a field: as woven frames, and as whole ones at the time of each first field."""
+    across = np.arange(w)[None] - 2 * np.arange(2 * frames)[:, None]
+    fields = np.clip(np.abs(across % 16 - 8) - 2, 0, 4) / 4 * 200 + 16  # (2 frames, w)
+    whole = np.repeat(fields[::2, None], h, axis=1)
+    woven = whole.copy()
+    woven[:, 1::2] = fields[1::2, None]
+    scale = 4 if "10" in pixel_format else 1
+
+    def pictures(values):
+        for luma in values:
+            frame = plane_frame(pixel_format, w, h, [0, 128 * scale, 128 * scale])
+            plane = np.frombuffer(frame.planes[0], np.uint16 if scale > 1 else np.uint8)
+            plane.reshape(h, -1)[:, :w] = (luma * scale).round()
+            yield frame
+
+    return list(pictures(woven)), list(pictures(whole))
+
+
+def combing(frames):
+    """How much the rows of upright bars differ from their neighbours; 0 without combing."""
+    x = torch.stack([f.rgb for f in frames])
+    return float((x[..., 1:-1, :] - (x[..., :-2, :] + x[..., 2:, :]) / 2).abs().mean())
+
+
 def write_clip(
     path: Path, pictures: list, *, codec: str = "ffv1", pixel_format: str | None = None,
     times: list[int] | None = None, time_base: Fraction = Fraction(1, 25), rate: int = 25,

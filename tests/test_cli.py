@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from media_clips import packets, smooth_video, to_bytes, write_clip
+from media_clips import LOSSLESS, combing, moving_bars, packets, smooth_video, to_bytes, write_clip
 from PIL import Image
 
 from genve_core import cli_enhance
@@ -345,3 +345,17 @@ def test_info_tells_about_a_bundle_a_video_and_the_installation(genve, tiny_bund
     facts = dict(line.split(maxsplit=1) for line in out)
     assert code == 0
     assert facts["torch"] == torch.__version__
+
+
+def test_a_woven_clip_is_told_of_and_deinterlaced_unless_that_is_turned_off(genve, folder):
+    write_clip(folder / "woven.mkv", moving_bars("yuv420p", frames=12)[0], options=LOSSLESS)
+    facts = dict(line.split(maxsplit=1) for line in genve("info", "woven.mkv")[1])
+    assert facts["has"] == "interlaced"
+    common = ("enhance", "woven.mkv", "--scale", "1", "--noise-level", "0", "--lossless", "-o")
+    combs = {}
+    for choice in ("auto", "off"):
+        code, _, err = genve(*common, f"{choice}.mkv", "--deinterlace", choice)
+        assert code == 0 and any("woven of two fields" in line for line in err) == (choice == "auto")
+        with VideoReader(folder / f"{choice}.mkv", deinterlace=False) as video:
+            combs[choice] = combing(list(video))
+    assert combs["auto"] < combs["off"] / 2

@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 import torch
 from av.stream import Disposition
-from media_clips import LOSSLESS, interlaced, plane_frame, smooth_video, to_bytes, turn, write_clip
+from media_clips import (
+    LOSSLESS,
+    combing,
+    interlaced,
+    moving_bars,
+    plane_frame,
+    smooth_video,
+    to_bytes,
+    turn,
+    write_clip,
+)
 
 from genve_core.errors import InputError
 from genve_core.media import VideoReader
@@ -278,31 +288,6 @@ def test_a_single_image_is_a_clip_of_one_frame(tmp_path):
     assert len(frames) == reader.info.frames == 1 and reader.info.duration == Fraction(1, 25)
 
 
-def moving_bars(pixel_format, frames=7, h=48, w=64):
-    """Vertical bars that move 2 px a field: as woven frames, and as whole ones at the time of each first field."""
-    across = np.arange(w)[None] - 2 * np.arange(2 * frames)[:, None]
-    fields = np.clip(np.abs(across % 16 - 8) - 2, 0, 4) / 4 * 200 + 16  # (2 frames, w)
-    whole = np.repeat(fields[::2, None], h, axis=1)
-    woven = whole.copy()
-    woven[:, 1::2] = fields[1::2, None]
-    scale = 4 if "10" in pixel_format else 1
-
-    def pictures(values):
-        for luma in values:
-            frame = plane_frame(pixel_format, w, h, [0, 128 * scale, 128 * scale])
-            plane = np.frombuffer(frame.planes[0], np.uint16 if scale > 1 else np.uint8)
-            plane.reshape(h, -1)[:, :w] = (luma * scale).round()
-            yield frame
-
-    return list(pictures(woven)), list(pictures(whole))
-
-
-def combing(frames):
-    """How much the rows of upright bars differ from their neighbours; 0 without combing."""
-    x = torch.stack([f.rgb for f in frames])
-    return float((x[..., 1:-1, :] - (x[..., :-2, :] + x[..., 2:, :]) / 2).abs().mean())
-
-
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv420p10le"])
 def test_interlaced_video_is_deinterlaced_with_a_word(tmp_path, pixel_format):
     woven, whole = moving_bars(pixel_format)
@@ -361,6 +346,43 @@ def test_interlaced_pictures_too_small_for_the_filter_stay_woven_with_a_word(tmp
     path = write_clip(tmp_path / "a.mkv", [interlaced(plane_frame("yuv420p", 8, 2, [99, 128, 128]))] * 2, options=LOSSLESS)
     reader, frames = read(path)
     assert len(frames) == 2 and any("yuv420p, 8x2 px, which cannot be deinterlaced" in note for note in reader.notes)
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le"])
+@pytest.mark.parametrize("order", ["top", "bottom"])
+def test_woven_video_that_is_not_flagged_is_found_and_deinterlaced_with_a_word(tmp_path, pixel_format, order):
+    woven, whole = moving_bars(pixel_format, frames=12)
+    if order == "bottom":  # upside down, the first field lies in the odd lines
+        woven, whole = ([turned_over(picture) for picture in pictures] for pictures in (woven, whole))
+    path = write_clip(tmp_path / "a.mkv", woven, options=LOSSLESS)
+    reader, frames = read(path)
+    assert not reader.info.interlaced and reader.woven
+    assert reader.notes == ["a.mkv is woven of two fields, though not flagged as interlaced; it is deinterlaced (bwdif)"]
+    with VideoReader(path, deinterlace=False) as reader:
+        left = list(reader)
+        assert not reader.notes
+    truth = read(write_clip(tmp_path / "whole.mkv", whole, options=LOSSLESS))[1]
+    assert [f.time for f in frames] == [f.time for f in truth] and len(frames) == 12
+    assert combing(left) > 0.2 and combing(frames) < combing(left) / 5
+    first = slice(order == "bottom", None, 2)
+    assert all(torch.equal(a.rgb[:, first], b.rgb[:, first]) for a, b in zip(frames, left, strict=True)), "of the first field"
+
+
+def turned_over(picture):
+    for plane in picture.planes:
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
+        rows[:] = rows[::-1].copy()
+    return picture
+
+
+@pytest.mark.parametrize("combed", [(), (2, 3), (2, 3, 4, 5)])
+def test_whole_and_briefly_combed_videos_are_left_as_they_are(tmp_path, combed):
+    woven, whole = moving_bars("yuv420p", frames=15)
+    mixed = [woven[i] if i in combed else picture for i, picture in enumerate(whole)]
+    reader, frames = read(write_clip(tmp_path / "a.mkv", mixed, options=LOSSLESS))
+    with VideoReader(tmp_path / "a.mkv", deinterlace=False) as left:
+        assert all(torch.equal(a.rgb, b.rgb) for a, b in zip(frames, left, strict=True))
+    assert not reader.woven and not reader.notes
 
 
 def test_interlaced_h264_is_deinterlaced(tmp_path):

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from . import pixels, source
-from .deinterlace import deinterlaced
+from .deinterlace import deinterlaced, is_woven
 from .info import Hdr, colour_of, probe
 
 _Look = tuple[pixels.Colour, int, bool]  # how a stored picture is coded, turned and mirrored
@@ -43,19 +44,27 @@ class VideoReader:
     loop was left early. Raises InputError at once if the input cannot be read (see `probe`).
     """
 
-    def __init__(self, path: str | Path, rate: Fraction | int | None = None, hdr: Hdr = "tone-map"):
+    def __init__(self, path: str | Path, rate: Fraction | int | None = None, hdr: Hdr = "tone-map", deinterlace: bool = True):
         """rate: frames per second for a folder of images or a raw stream; 25 if None.   hdr: "keep" gives HDR and
-        wide-gamut values as they are coded, without conversion."""
+        wide-gamut values as they are coded, without conversion.   deinterlace: False leaves two fields woven."""
         self.info = probe(path, rate, hdr)
         self.notes: list[str] = []
         """What a person should be told, one sentence each; damage and interlacing are known only after the
         frames were read.
         """
+        self._deinterlace = deinterlace
         self._passes: weakref.WeakSet[Generator[Frame]] = weakref.WeakSet()
         if self.info.is_hdr and not self.info.is_wide:
             self._note(
                 f"{self.info.path.name} is HDR ({self.info.colour.transfer}); it is tone mapped to SDR BT.709"
             )
+
+    @cached_property
+    def woven(self) -> bool:
+        """True if the pictures are of two fields each, though not flagged as interlaced (`is_woven`): some are decoded."""
+        if self.info.is_stills:
+            return False
+        return is_woven(source.decoded_video(self.info.path, lambda text: None, self.info.rate))
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -102,7 +111,9 @@ class VideoReader:
         info = self.info
         look = (info.colour, info.rotation, info.mirrored)
         pictures = source.decoded_video(info.path, self._note, info.rate)
-        for picture, time in deinterlaced(pictures, info.path.name, self._note):
+        if self._deinterlace:
+            pictures = deinterlaced(pictures, info.path.name, self._note, self.woven)
+        for picture, time in pictures:
             yield picture, time, look
 
     def _stills(self) -> Iterator[tuple[Any, Fraction, _Look]]:
