@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from genve_core.bundle import load_bundle
 from genve_core.clip import Clip
 from genve_core.conditioning.flow import FlowConfig
+from genve_core.conditioning.warp import warp
 from genve_core.errors import InputError
 from genve_core.media.eight_bit import to_video
 from genve_core.models import Models
@@ -153,6 +154,21 @@ def test_a_mirrored_crop_mirrors_pictures_and_horizontal_motion(store):
     for name in FLOWS:
         assert torch.equal(mirrored[name][:, 0], -plain[name][:, 0].flip(-1)), f"dx of {name}"
         assert torch.equal(mirrored[name][:, 1], plain[name][:, 1].flip(-1)), f"dy of {name}"
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_in_a_turned_crop_motion_leads_where_it_did(store, tmp_path, quarters):
+    turning = ClipStore(tmp_path, turn=1.0)
+    plain = store.crop(Draws([0, 1, 2, 3]), 64, 5, true_flow=True)
+    turned = turning.crop(Draws([0, 1, 2, 3, quarters - 1], mirror=True), 64, 5, true_flow=True)
+    mirrored = store.crop(Draws([0, 1, 2, 3], mirror=True), 64, 5, true_flow=True)
+    assert not torch.equal(turned["hq"], plain["hq"]) and turned.keys() == plain.keys()
+    for name in ("hq", "up", "valid", "true_valid"):
+        assert torch.equal(turned[name], torch.rot90(mirrored[name], quarters, (-2, -1))), name
+    there = torch.rand(5, 3, *plain["to_key"].shape[-2:], generator=torch.Generator().manual_seed(0))
+    for name in FLOWS:
+        carried = warp(torch.rot90(there, quarters, (-2, -1)), turned[name])
+        assert torch.allclose(carried, torch.rot90(warp(there, mirrored[name]), quarters, (-2, -1)), atol=1e-5), name
 
 
 def test_a_source_outside_the_cropped_key_frame_is_invalid(tmp_path):

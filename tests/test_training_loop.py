@@ -364,7 +364,7 @@ def test_every_config_that_ships_is_understood(file):
     others = {"finetune_clips": "clips", "finetune": "controller", "ablation": "controller"}
     name = others.get(file.stem, file.stem.split("_")[0])
     settings = read_config(file, "stage")
-    assert all(isinstance(settings.pop(ours, 0.0), float) for ours in ("fresh", "grow"))
+    assert all(isinstance(settings.pop(ours, 0.0), float) for ours in ("fresh", "turn", "grow"))
     configured(kinds[name], settings, name)
 
 

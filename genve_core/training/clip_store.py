@@ -161,12 +161,13 @@ class ClipStore:
 
     device_resident: keep every clip in device memory (for GPUs).   fresh: share of crops whose poor version is made
     anew on the device, without a codec, so that no two are alike; their flow stays the stored one.
+    turn: share of crops that are turned by one, two or three quarters.
     grow: seconds after which it looks for clips that were made meanwhile, 0 = never; a run is not repeatable then.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu", device_resident: bool = False,
-                 fresh: float = 0.0, grow: float = 0.0):
-        self.folder, self.fresh, self.grow = folder, fresh, grow
+                 fresh: float = 0.0, turn: float = 0.0, grow: float = 0.0):
+        self.folder, self.fresh, self.turn, self.grow = folder, fresh, turn, grow
         self.device = torch.device(device)
         self.paths: list[Path] = []
         self.resident: list[dict[str, Tensor]] | None = [] if device_resident else None
@@ -219,6 +220,8 @@ class ClipStore:
             up = self._up(small, scale, y, x, size, side)
         out = {"hq": hq, "up": up} | self._flows(record, row, y, x, size, ("", "true_") if true_flow else ("",))
         out = self._mirror(out) if rng.random() < 0.5 else out
+        if self.turn and rng.random() < self.turn:
+            out = self._turned(out, 1 + int(rng.integers(3)))
         return out | {"poor": poorness(poor, resize(hq, (size // scale, size // scale), "bicubic"))}
 
     @staticmethod
@@ -250,4 +253,14 @@ class ClipStore:
         out = {name: tensor.flip(-1) for name, tensor in crop.items()}
         for name in out.keys() & set(FLOWS):
             out[name][:, 0].neg_()
+        return out
+
+    @staticmethod
+    def _turned(crop: dict[str, Tensor], quarters: int) -> dict[str, Tensor]:
+        """Counter-clockwise."""
+        out = {name: torch.rot90(tensor, quarters, (-2, -1)).contiguous() for name, tensor in crop.items()}
+        for name in out.keys() & set(FLOWS):
+            for _ in range(quarters):
+                dx, dy = out[name].unbind(1)
+                out[name] = torch.stack([dy, -dx], 1)
         return out

@@ -152,7 +152,7 @@ def train(stage: str, data: Path, out: Path, config: Path | None = None, resume:
         if accelerator.is_main_process:
             copy_bundle(start, out / "bundle")
         accelerator.wait_for_everyone()
-    of_store = {name: float(settings.pop(name, 0.0)) for name in ("fresh", "grow")}  # see `ClipStore`
+    of_store = {name: float(settings.pop(name, 0.0)) for name in ("fresh", "turn", "grow")}  # see `ClipStore`
     record: dict[str, Any] = {"settings": settings}
     if stage == "flow":  # moves a camera over photographs itself: flow is exact there, not so on clips
         from ..conditioning.raft import Raft
