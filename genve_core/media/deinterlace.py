@@ -65,7 +65,8 @@ def is_woven(pictures: Iterator[tuple[Any, Fraction]]) -> bool:
         looks = (picture.width, picture.height), picture.format.name, ((_FIND, ""),)
         if picture.interlaced_frame or picture.height > _TALLEST or (find is None and not _can_be_filtered(*looks)):
             return False
-        find, kind = find or _Filter(*looks[0], *looks[1:]), kind or looks
+        if find is None:
+            find, kind = _Filter(*looks[0], *looks[1:]), looks
         if kind != looks:
             break
         combed += (found.interlaced_frame for found in find.push(picture))
