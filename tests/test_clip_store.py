@@ -219,6 +219,13 @@ def test_a_crop_that_no_clip_holds_is_refused(store, size, frames):
         store.crop(np.random.default_rng(0), size, frames)
 
 
+def test_clips_of_several_runs_lie_side_by_side(tmp_path):
+    for run in ("mild", "worn"):
+        (tmp_path / run).mkdir()
+        save_file(stored_clip(), tmp_path / run / "clip_00000.safetensors")
+    assert len(ClipStore(tmp_path)) == 2
+
+
 def test_a_folder_without_clips_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(InputError, match="holds no clips; make them with `genve train clips"):

@@ -27,6 +27,7 @@ from ..segments import widened
 from ..video_codec import upsample
 from .camera import CameraConfig
 from .degradation import DegradationConfig, degrade, resize
+from .look import LookConfig
 from .losses import poorness
 from .sources import camera_clip, find_sources, video_clips
 
@@ -47,6 +48,7 @@ class ClipConfig:
     scale_shares: tuple[float, ...] = (0.85, 0.1, 0.05)
     camera: CameraConfig = field(default_factory=CameraConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    look: LookConfig = field(default_factory=LookConfig)  # of photographs; real video has its own
 
     def __post_init__(self) -> None:
         if self.size % 32:
@@ -126,7 +128,7 @@ def _work(job: tuple) -> int:
     for i in ids:
         if not (path := out / f"clip_{i:05d}.safetensors").exists():
             rng = np.random.default_rng([seed, i])
-            frames = camera_clip(payload, config.reach, config.size, config.camera, rng)
+            frames = camera_clip(payload, config.reach, config.size, config.camera, config.look, rng)
             _save(make_record(frames, config, rng), path)
     return len(ids)
 
@@ -157,7 +159,7 @@ def make_clips(data: Path, out: Path, config: ClipConfig, seed: int = 0, workers
 
 
 class ClipStore:
-    """Random crops of stored clips.
+    """Random crops of stored clips: every `clip_*.safetensors` in `folder` and the folders in it.
 
     device_resident: keep every clip in device memory (for GPUs).   fresh: share of crops whose poor version is made
     anew on the device, without a codec, so that no two are alike; their flow stays the stored one.
@@ -178,7 +180,7 @@ class ClipStore:
     def _take_up(self) -> None:
         """Clips that were not there before."""
         known = set(self.paths)
-        new = [path for path in sorted(self.folder.glob("clip_*.safetensors")) if path not in known]
+        new = [path for path in sorted(self.folder.rglob("clip_*.safetensors")) if path not in known]
         if self.resident is not None:
             self.resident += [self._load(path) for path in new]
         self.paths += new

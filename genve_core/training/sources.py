@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..media.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_file
 from .camera import CameraConfig, MovingCamera
+from .look import LookConfig, recorded
 
 
 def find_sources(data: Path) -> tuple[list[Path], list[Path]]:
@@ -33,13 +34,13 @@ def read_still(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def camera_clip(stills: list[Path], frames: int, size: int, config: CameraConfig,
+def camera_clip(stills: list[Path], frames: int, size: int, config: CameraConfig, look: LookConfig,
                 rng: np.random.Generator) -> np.ndarray:
     """One clip of a synthetic camera over random photographs: uint8 (frames, size, size, 3)."""
     layers = 2 if rng.random() < config.foreground else 1
     images = [read_still(stills[rng.integers(len(stills))]) for _ in range(layers)]
     camera = MovingCamera(images, frames, size, config, rng)
-    return np.stack([camera.frame(i) for i in range(frames)])
+    return recorded(np.stack([camera.frame(i) for i in range(frames)]), look, rng)
 
 
 def _decode(path: Path, short_side: int) -> Iterator[np.ndarray]:
