@@ -20,6 +20,7 @@ import torch.nn as nn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .diffuser.sampler import timesteps
 from .errors import InputError
 from .noise_schedule import NoiseScheduleConfig
 
@@ -86,6 +87,13 @@ class Defaults:
     image_start: int = 250  # T0
     image_steps: int = 4
     noise_level: int = 250  # n
+
+    def video_times(self, steps: int | None = None, start: int | None = None) -> list[int]:
+        """The times at which the video diffuser is asked; None = as recommended. Raises InputError as `timesteps` does."""
+        steps = self.steps if steps is None else steps
+        if start is None:
+            start = max(self.video_start, min(steps, 1000) - 1)  # many steps begin as early as they need
+        return timesteps(start, steps)
 
 
 @dataclass

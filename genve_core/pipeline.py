@@ -26,7 +26,6 @@ from .conditioning.calm import context
 from .conditioning.temporal import carry
 from .decode import decode_clip
 from .decoder.detail_decoder import DetailDecoder
-from .diffuser.sampler import timesteps
 from .errors import InputError
 from .models import Models
 from .reference.key_frame import check_key_frame, choose_key_frame
@@ -63,8 +62,8 @@ class Enhancer:
         self.device = self.models.device
         defaults = self.models.defaults
         self.n = defaults.noise_level if config.noise_level is None else config.noise_level
-        self.steps = defaults.steps if config.steps is None else config.steps
-        self.times = timesteps(defaults.video_start, self.steps)
+        self.times = defaults.video_times(config.steps)
+        self.steps = len(self.times)
         self.seconds: dict[str, float] = {}
         self.keys: tuple[int, ...] = ()
         self.notes: tuple[str, ...] = ()

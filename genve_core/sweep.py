@@ -18,7 +18,6 @@ from torch import Tensor
 from .clip import Clip, ClipFlow, Reference
 from .conditioning.temporal import carry
 from .decode import decode_clip
-from .diffuser.sampler import timesteps
 from .diffuser.windows import WindowConfig, windows
 from .errors import InputError
 from .models import Models
@@ -69,7 +68,7 @@ def sweep(models: Models, clip: Clip, Z: Tensor, references: Mapping[str, Sequen
     if len(settings) * len(config.frames) > MOST:
         raise InputError(f"the sweep would have {len(settings) * len(config.frames)} pictures, at most {MOST} are made; "
                          f"choose fewer levels, references or frames")
-    times = timesteps(models.defaults.video_start, config.steps or models.defaults.steps)
+    times = models.defaults.video_times(config.steps)
     for done, ((name, used), n) in enumerate(settings):
         def stay(stage: str, ready: int, total: int, done: int = done) -> None:
             report("sweep", done, len(settings))

@@ -66,7 +66,6 @@ class GenVEVideoDiffuserSampler(io.ComfyNode):
     @explained
     def execute(cls, z, guidance, steps: int, t1: int, seed: int, window: int, overlap: int, colour: str,
                 steadiness: float) -> io.NodeOutput:
-        from ..genve_core.diffuser.sampler import timesteps
         from ..genve_core.diffuser.windows import WindowConfig
         from ..genve_core.media import ColourConfig
         from ..genve_core.steps import check_window, diffuse
@@ -78,7 +77,7 @@ class GenVEVideoDiffuserSampler(io.ComfyNode):
         clip = upscaled_clip(steering.flow.images)
         check_shows(models, Z, clip, len(clip) // 2, "the guidance's clip")
         check_window(models, window, Z.shape[1])
-        times = timesteps(t1 or defaults.video_start, steps or defaults.steps)
+        times = defaults.video_times(steps or None, t1 or None)
         known = moved(steering.guidance, models.device)
         progress = Progress({"diffuse": 0.2 * len(times), "decode": 1.0})
 

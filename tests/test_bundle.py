@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from genve_core.bundle import find_bundle, load_bundle, save_component, sha256
+from genve_core.bundle import Defaults, find_bundle, load_bundle, save_component, sha256
 from genve_core.errors import InputError
 from genve_core.vae import MiniVAE
 
@@ -111,6 +111,21 @@ def test_a_wrong_description_is_explained(tmp_path, text, message):
     (tmp_path / "bundle.json").write_text(text)
     with pytest.raises(InputError, match=message):
         load_bundle(tmp_path)
+
+
+def test_many_steps_begin_as_early_as_they_need():
+    defaults = Defaults(steps=2, video_start=30)
+    assert defaults.video_times() == [30, 15]
+    assert defaults.video_times(1) == [30]
+    assert defaults.video_times(31)[0] == 30
+    assert defaults.video_times(40) == list(range(39, -1, -1))
+    assert defaults.video_times(1, 250) == [250]
+
+
+@pytest.mark.parametrize(("steps", "start", "limit"), [(0, None, 31), (1001, None, 1000), (252, 250, 251)])
+def test_steps_that_no_start_holds_are_refused(steps, start, limit):
+    with pytest.raises(InputError, match=rf"steps must be in \[1, {limit}\] for start time {limit - 1}, got {steps}"):
+        Defaults(video_start=30).video_times(steps, start)
 
 
 def test_names_are_looked_up_in_folders_and_cannot_leave_them(tiny_bundle):

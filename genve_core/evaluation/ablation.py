@@ -24,7 +24,6 @@ from ..clip import ClipFlow, Guidance, Reference
 from ..conditioning.temporal import carry
 from ..decode import decode_clip
 from ..decoder.memory import DecoderMemory
-from ..diffuser.sampler import timesteps
 from ..errors import InputError
 from ..media.eight_bit import as_bytes, to_video
 from ..models import Models
@@ -221,7 +220,7 @@ def latents_of(models: Models, scene: Scene, reference: Reference, work: Work) -
     """Z_0 of a row. Conditions and guidance follow the row as its training did."""
     if work.name in (LIMIT, DECODER_ALONE):
         return scene.clean if work.name == LIMIT else scene.Z
-    times = timesteps(models.defaults.video_start, models.defaults.steps)
+    times = models.defaults.video_times()
     if work.name == NO_CONTROLLER:
         never = Guidance(scene.Z[:, :, :0], 0, end=0.0)  # it never acts, so no channel is needed
         return diffuse(models, scene.Z, never, times, seed=work.seed)

@@ -85,14 +85,14 @@ def test_strength_0_is_no_reference_to_the_bit(host, files, tmp_path):
 
 def test_strength_0_equals_the_steps_without_any_reference(run_node, mini, genve):
     """Not through the pipeline, which leaves the reference out, but by the single steps of genve_core."""
-    steps, decode, clips, sampler = (genve(f"genve_core.{name}") for name in ("steps", "decode", "clip", "diffuser.sampler"))
+    steps, decode, clips = (genve(f"genve_core.{name}") for name in ("steps", "decode", "clip"))
     models, video = mini[0], moving(6)
     clip = clips.Clip(core_frames(video), (48, 80))
     with torch.inference_mode():
         Z = steps.encode_clip(models, clip)
         Z_n, _ = steps.augment(models, Z, (), 250)
         guidance = steps.match(models, Z_n, None, 250)
-        Z_0 = steps.diffuse(models, Z, guidance, sampler.timesteps(250, 1))
+        Z_0 = steps.diffuse(models, Z, guidance, models.defaults.video_times())
         flow = steps.find_flow(models, clip, [])
         frames = torch.stack(list(decode.decode_clip(models, clip, Z_0, flow, n=250)))
     assert torch.equal(run_graph(run_node, models, video, strength=0.0).frames, (frames.movedim(1, -1) + 1) / 2)
