@@ -47,7 +47,7 @@ class GenVEVideoDiffuserSampler(io.ComfyNode):
                              tooltip="Denoising steps; 0 = as many as the bundle recommends (genve-mini: 1)."),
                 io.Int.Input("t1", display_name="T1", default=0, min=0, max=999,
                              tooltip="Start time of the denoising, of 1000; higher keeps less of Z. "
-                                     "0 = what the bundle recommends (genve-mini: 250)."),
+                                     "0 = what the bundle recommends (genve-mini: 30)."),
                 io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True,
                              tooltip="Of the noise; the same seed gives the same frames."),
                 advanced(io.Int.Input("window", default=16, min=1, max=256, tooltip=WINDOW)),
