@@ -147,9 +147,7 @@ def degrade(video: Tensor, scale: int, config: DegradationConfig, rng: np.random
     if draw < config.clean + config.mild:
         low, high = (s * (scale / 4) ** 0.5 for s in config.mild_blur)
         sigma = rng.uniform(low, high)
-        width, angle = torch.full((1,), sigma, device=video.device), torch.zeros(1, device=video.device)
-        kernel = kernels.anisotropic(width, width, angle, "gaussian", 1, kernels.gaussian_size(sigma))
-        small = resize(kernels.blur(video, kernel), size, str(rng.choice(["area", "area", "bicubic", "bilinear"])))
+        small = resize(kernels.gaussian_blur(video, sigma), size, str(rng.choice(["area", "area", "bicubic", "bilinear"])))
         small = add_grain(small, config.mild_noise, 0.1, rng)
         return quantise(_compress(quantise(small), config, rng, codec) if rng.random() < 0.9 else small)
     step = scale**0.5  # two stages share the reduction

@@ -56,3 +56,9 @@ def blur(video: Tensor, kernels: Tensor) -> Tensor:
 def gaussian_size(sigma: float, limit: int = 21) -> int:
     """An odd kernel size that holds a Gaussian of `sigma` pixels, at most `limit`."""
     return min(limit, 2 * math.ceil(3 * sigma) + 1)
+
+
+def gaussian_blur(video: Tensor, sigma: float) -> Tensor:
+    """Filter frames (f, c, h, w) with one round Gaussian of `sigma` pixels."""
+    width, angle = torch.full((1,), sigma, device=video.device), torch.zeros(1, device=video.device)
+    return blur(video, anisotropic(width, width, angle, "gaussian", 1, gaussian_size(sigma)))

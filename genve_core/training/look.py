@@ -1,8 +1,7 @@
 """What a video camera makes of a scene before anything goes wrong: lights run into white, edges sharpened, a codec.
 
 Photographs are exposed with care and reduced to where they are sharp. What users call a good video is not: a camera
-exposes for the shade, filters, sharpens and encodes. A model that has seen photographs alone bends hard edges
-before white towards softer ones (`docs/model-design/self.md`, *As a video camera records*).
+exposes for the shade, filters, sharpens and encodes (`docs/model-design/self.md`, *As a video camera records*).
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ..media.eight_bit import as_bytes, to_video
-from . import kernels
 from .degradation import codec_round_trip
+from .kernels import gaussian_blur
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ def recorded(frames: np.ndarray, config: LookConfig, rng: np.random.Generator) -
     if drawn(config.exposed):
         video = _expose(video, config, rng)
     if drawn(config.softened):
-        video = _blur(video, rng.uniform(*config.blur))
+        video = gaussian_blur(video, rng.uniform(*config.blur))
     if drawn(config.sharpened):
-        fine = video - _blur(video, rng.uniform(*config.radius))
+        fine = video - gaussian_blur(video, rng.uniform(*config.radius))
         video = (video + rng.uniform(*config.sharpening) * fine).clamp(-1, 1)
     if drawn(config.encoded):
         video = codec_round_trip(video, int(rng.integers(config.crf[0], config.crf[1] + 1)), preset="veryfast")
@@ -58,8 +57,3 @@ def _expose(video: Tensor, config: LookConfig, rng: np.random.Generator) -> Tens
     low, high = torch.quantile(grey, torch.tensor([rng.uniform(*config.black), rng.uniform(*config.white)]))
     stretch = 2 / (high - low).clamp(min=0.5)  # four times at most: a flat scene stays one
     return ((video - low) * stretch - 1).clamp(-1, 1)
-
-
-def _blur(video: Tensor, sigma: float) -> Tensor:
-    width, angle = torch.full((1,), sigma), torch.zeros(1)
-    return kernels.blur(video, kernels.anisotropic(width, width, angle, "gaussian", 1, kernels.gaussian_size(sigma)))
