@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import torch
@@ -12,13 +12,15 @@ from torch import Tensor
 from .clip import MULTIPLE, Clip, ClipFlow, Reference
 from .conditioning.flow import FlowConfig
 from .conditioning.temporal import shares
-from .decoder.detail_decoder import DecoderInputs, DetailDecoder
+from .decoder.detail_decoder import DecoderInputs, DetailDecoder, Seen
 from .decoder.inputs import decoder_inputs
 from .decoder.memory import DecoderMemory
 from .decoder.steady import steadied
 from .decoder.tiles import decode_in_tiles, tiles
+from .decoder.views import Batch
 from .media.colour import ColourConfig, ColourMatch
 from .models import Models
+from .segments import widened
 from .settings import CHUNK
 from .steps import OnProgress, activation_bytes, chunks, silent
 from .video_codec import TilingConfig, crop, padded_size
@@ -33,27 +35,30 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
 
     n: noise level of the conditions: how much detail is wanted.
     strength: how much of the references' detail is let in; 0 is exactly as without any.
-    steadiness: weight of each neighbour in the final fusion along the motion.
-    frames: only these of the clip, in a row, counted from 0; None = all. Of Z_0 these and the frame before and after
-    them must be finished.
+    steadiness: weight of each neighbour in the final fusion along the motion. Below 1 every frame is decoded as it lies:
+    only a whole fusion makes views (`decoder.views`) one.
+    frames: only these of the clip, in a row, counted from 0; None = all. Of Z_0 these and the `DetailDecoder.fused` frames
+    before and after them must be finished.
     memory: of this clip and flow; another n on the CPU then takes about two thirds of the time, with the same result.
     """
     wanted = range(len(clip)) if frames is None else frames
-    # that fusion looks at one neighbour on each side
-    span = range(max(0, wanted.start - 1), min(len(clip), wanted.stop + 1))
+    decoder = cast(DetailDecoder, models.build("decoder"))
+    span = widened(wanted, decoder.fused, len(clip))
+    views = decoder.views if steadiness == 1 else 1
     # beside a picture that was given, one that was made from a poor frame has nothing to show
     used = ([one for one in references if not one.own] or references) if strength > 0 else ()
     # an accelerator looks again in less time than its memory is worth
     memory = memory if memory is not None and models.device.type == "cpu" else DecoderMemory(0)
-    memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))], [strength, chunk])
+    memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))],
+                 [strength, chunk, views])
     up = _UpSampled(clip, models.device)
 
     def decode(part: slice) -> tuple[Tensor, Tensor]:
-        return _decode_part(models, up, Z_0, flow, used, n, strength, part, tiling, memory)
+        return _decode_part(models, up, Z_0, flow, used, n, strength, part, views, tiling, memory)
 
     decoded = _coloured(decode, ColourMatch(colour), span, chunk, report)
     rows = slice(span.start, span.stop)
-    finished = steadied(decoded, flow.forward[rows], flow.backward[rows], steadiness, flow_config)
+    finished = steadied(decoded, flow.forward[rows], flow.backward[rows], steadiness, flow_config, decoder.fused)
     for i in span:
         with models.computing():
             frame = crop(next(finished), clip.size).clamp(-1, 1).cpu()
@@ -99,23 +104,29 @@ class _UpSampled:
 
 
 def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], n: int,
-                 strength: float, part: slice, tiling: TilingConfig, memory: DecoderMemory) -> tuple[Tensor, Tensor]:
+                 strength: float, part: slice, views: int, tiling: TilingConfig,
+                 memory: DecoderMemory) -> tuple[Tensor, Tensor]:
     size, most = padded_size(up.clip.size, MULTIPLE), tiling.decode**2
     work = activation_bytes("decoder", part.stop - part.start, size, tiling.decode)
     decoder = cast(DetailDecoder, models.ready("decoder", work=work)[0])
-    latents = Z_0[0, part].to(models.device)
+    # by its number in the shot, so that a frame is seen the same way whatever it is decoded with
+    batch = Batch([(up.clip.first + i) % views for i in range(part.start, part.stop)])
+    latents = batch.split_latents(Z_0[0, part].to(models.device), decoder.turn)
 
-    def inputs() -> DecoderInputs:
+    def inputs() -> list[DecoderInputs]:
         reach = decoder.reach
         around = slice(max(0, part.start - reach), min(len(up.clip), part.stop + reach))
         mine = slice(part.start - around.start, part.stop - around.start)
-        return _inputs(up, flow, references, strength, around, mine, reach)
+        given = _inputs(up, flow, references, strength, around, mine, reach)
+        return [DecoderInputs(*x) for x in zip(*(batch.split(getattr(given, one.name)) for one in fields(given)), strict=True)]
 
     if len(tiles(size, most)) > 1:  # frames of this size would soon fill the decoder's memory
-        given = inputs()
-        return decode_in_tiles(decoder, latents, given, n, most), given.up
-    seen = memory.recall(part, lambda: decoder.look(inputs()))
-    return decoder(latents, seen, n).float(), seen.up
+        parts: Sequence[DecoderInputs | Seen] = inputs()
+        decoded = [decode_in_tiles(decoder, z, given, n, most) for z, given in zip(latents, parts, strict=True)]
+    else:
+        parts = memory.recall(part, lambda: [decoder.look(given) for given in inputs()])
+        decoded = [decoder(z, seen, n).float() for z, seen in zip(latents, parts, strict=True)]
+    return batch.join(decoded), batch.join([one.up for one in parts])
 
 
 def _inputs(up: _UpSampled, flow: ClipFlow, references: Sequence[Reference], strength: float, around: slice, mine: slice,

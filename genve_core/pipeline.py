@@ -87,8 +87,9 @@ class Enhancer:
 
     @property
     def reach(self) -> int:
-        """How many frames decoding looks to either side: the decoder, and the final fusion one more."""
-        return cast(DetailDecoder, self.models.build("decoder")).reach + 1
+        """How many frames decoding looks to either side: the decoder, and the final fusion further."""
+        decoder = cast(DetailDecoder, self.models.build("decoder"))
+        return decoder.reach + decoder.fused
 
     def segments(self, frames: int, own: range | None = None) -> list[Segment]:
         """The pieces in which a shot of `frames` frames, or its frames `own`, is worked on."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from .clip import Clip, ClipFlow, Reference
 from .conditioning.temporal import carry
 from .decode import decode_clip
+from .decoder.detail_decoder import DetailDecoder
 from .diffuser.windows import WindowConfig, windows
 from .errors import InputError
 from .models import Models
@@ -69,13 +71,14 @@ def sweep(models: Models, clip: Clip, Z: Tensor, references: Mapping[str, Sequen
         raise InputError(f"the sweep would have {len(settings) * len(config.frames)} pictures, at most {MOST} are made; "
                          f"choose fewer levels, references or frames")
     times = models.defaults.video_times(config.steps)
+    fused = cast(DetailDecoder, models.build("decoder")).fused
     for done, ((name, used), n) in enumerate(settings):
         def stay(stage: str, ready: int, total: int, done: int = done) -> None:
             report("sweep", done, len(settings))
 
         guided = _conditions(models, Z, used if config.strength > 0 else (), flow, n, config)
         Z_0 = torch.zeros_like(Z, device="cpu")
-        for span in _spans(len(clip), config):
+        for span in _spans(len(clip), config, fused):
             rows = slice(span.start, span.stop)
             guidance = match(models, guided[0][:, rows], None if guided[1] is None else guided[1][:, rows], n,
                              strength=config.strength)
@@ -94,12 +97,12 @@ def _conditions(models: Models, Z: Tensor, references: Sequence[Reference], flow
     return Z_n, carry(noised, flow)[0] if noised else None
 
 
-def _spans(total: int, config: SweepConfig) -> list[range]:
-    """Runs of the clip's own windows that hold the chosen frames and those beside them.
+def _spans(total: int, config: SweepConfig, fused: int) -> list[range]:
+    """Runs of the clip's own windows that hold the chosen frames and `fused` on either side of them.
 
     A run of windows cut out of a clip is cut into the same windows again.
     """
-    needed = {i for frame in config.frames for i in (frame - 1, frame, frame + 1)}
+    needed = {i for frame in config.frames for i in range(frame - fused, frame + fused + 1)}
     spans: list[range] = []
     previous = None
     for index, window in enumerate(windows(total, config.window)):

@@ -36,7 +36,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         video_unet = from_image_unet(unet, max_frames=16)
         controller = VideoController.from_unet(video_unet, LCAConfig(dim=16, heads=2, d=2))
         decoder = DetailDecoder(latent_channels=4, channels=(8, 8, 16), depth=(1, 1, 1, 1, 1),
-                                full_noise=400)
+                                full_noise=400, views=5)
         for layer in (*controller.zero_convs, decoder.tail, decoder.further[-1]):
             nn.init.normal_(layer.weight, std=0.05)
         parts = {

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..blocks import ResBlock, down, stack, up, zeroed
 from ..errors import InputError
+from .views import VIEWS, TurnedLatents
 
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
 RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
@@ -72,14 +73,19 @@ class DetailDecoder(ModelMixin, ConfigMixin):
     full_noise: n at which the share is 1; 0 = a decoder without further detail, for which n changes nothing.
     emphasis: share of the residual that is added once more at `full_noise` (`docs/model-design/depth.md`, *Emphasis*).
     likely: whether layers of their own find detail that is likely; without them n adds the emphasis and nothing else.
+    views: in how many ways it is asked, in turns (`views`): 1, or an odd number up to 7; more than 1 once `training.views` has
+    fitted how latents are turned.
     """
 
     @register_to_config
     def __init__(self, latent_channels: int = 16, channels: tuple[int, ...] = (32, 64, 128),
                  depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, full_noise: int = 0,
-                 emphasis: float = 0.0, likely: bool = True):
+                 emphasis: float = 0.0, likely: bool = True, views: int = 1):
         super().__init__()
-        self.reach = reach
+        if views not in range(1, len(VIEWS), 2):
+            raise InputError(f"views of a decoder must be 1, 3, 5 or 7, got {views}")
+        self.reach, self.views = reach, views
+        self.turn = TurnedLatents(latent_channels, views) if views > 1 else None
         a, b, c = channels
         seen = 12 + 12 + 1 + 3 + 3 * 2 * reach
         self.head = nn.Conv2d(seen, a, 3, padding=1)
@@ -103,6 +109,10 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         """The same decoder, weights included, but for what it holds likely: n adds its emphasis and nothing else."""
         return self._remade(likely=False)
 
+    def with_views(self, views: int) -> DetailDecoder:
+        """The same decoder, weights included, asked in so many ways; `turn` has yet to be fitted."""
+        return self._remade(views=views)
+
     def deepened(self, depth: tuple[int, ...]) -> DetailDecoder:
         """The same decoder, weights included, with more residual blocks, which so far change nothing.
 
@@ -121,8 +131,15 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         """A decoder of another config with these weights; what is new has the values that it starts with."""
         config = {name: value for name, value in self.config.items() if not name.startswith("_")}
         remade = DetailDecoder(**{**config, **changes})
-        remade.load_state_dict({name: self.state_dict().get(name, new) for name, new in remade.state_dict().items()})
+        have = self.state_dict()
+        remade.load_state_dict({name: have[name] if name in have and have[name].shape == new.shape else new
+                                for name, new in remade.state_dict().items()})
         return remade
+
+    @property
+    def fused(self) -> int:
+        """How many neighbours on either side the final fusion takes (`steady`): as many frames as there are views, or three."""
+        return max(1, self.views // 2)
 
     def look(self, inputs: DecoderInputs) -> Seen:
         """The half that needs neither latents nor n."""

@@ -17,7 +17,7 @@ class DecoderMemory:
     def __init__(self, limit: int = LIMIT):
         self.limit = limit
         self.bytes = 0
-        self._parts: dict[tuple[int, int], Seen] = {}
+        self._parts: dict[tuple[int, int], Sequence[Seen]] = {}
         self._sources: tuple[Tensor, ...] = ()
         self._settings: tuple[float, ...] = ()
 
@@ -29,17 +29,19 @@ class DecoderMemory:
             self.bytes = 0
         self._sources, self._settings = tuple(sources), tuple(settings)
 
-    def recall(self, part: slice, make: Callable[[], Seen]) -> Seen:
+    def recall(self, part: slice, make: Callable[[], Sequence[Seen]]) -> Sequence[Seen]:
         """What is known of frames `part`, else what `make` gives."""
         key = (part.start, part.stop)
         if key in self._parts:
             return self._parts[key]
         seen = make()
-        if self.bytes + seen.bytes <= self.limit:
+        size = sum(one.bytes for one in seen)
+        if self.bytes + size <= self.limit:
             self._parts[key] = seen
-            self.bytes += seen.bytes
+            self.bytes += size
         return seen
 
     def tensors(self) -> list[Tensor]:
         """All that is kept."""
-        return [x for seen in self._parts.values() for x in (seen.up, seen.detail, seen.half, seen.quarter, seen.eighth)]
+        return [x for part in self._parts.values() for seen in part
+                for x in (seen.up, seen.detail, seen.half, seen.quarter, seen.eighth)]

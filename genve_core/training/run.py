@@ -18,7 +18,7 @@ from .clip_store import ClipConfig, ClipStore, make_clips
 from .loop import LoopConfig, Stage, Trainer
 from .start import check_sizes, component_of, copy_bundle
 
-STAGES = ("clips", "vae", "decoder", "image", "motion", "controller", "flow", "refine")
+STAGES = ("clips", "vae", "decoder", "image", "motion", "controller", "flow", "refine", "views")
 
 
 def read_config(file: Path | None, section: str) -> dict[str, Any]:
@@ -120,6 +120,19 @@ def _refine(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
     return RefineStage(store, configured(RefineConfig, settings, "stage refine"), _existing(out, "flow", settings, FlowRefiner))
 
 
+def _views(data: Path, out: Path, settings: dict[str, Any], start: str | Path | None, seed: int,
+           say: Callable[[str], None]) -> Path:
+    """Solved at once, by one process."""
+    from .views import ViewsConfig, fit_views
+
+    config, store = configured(ViewsConfig, settings, "stage views"), ClipStore(data)
+    if start is not None:
+        copy_bundle(start, out / "bundle")
+    left = fit_views(store, out, config, seed)
+    say(f"views: {config.views}; of the variance of turned latents {', '.join(f'{x:.1%}' for x in left)} is left")
+    return out / "bundle"
+
+
 BUILD: dict[str, Callable[[ClipStore, dict[str, Any], Path], Stage]] = {
     "vae": _vae, "decoder": _decoder, "image": _image, "motion": _motion, "controller": _controller, "refine": _refine,
 }
@@ -145,6 +158,8 @@ def train(stage: str, data: Path, out: Path, config: Path | None = None, resume:
                              f"a side, or set `reach` and `size` in the config")
         say(f"clips: {count} of the {made.clips} asked for" if count < made.clips else f"clips: {count}")
         return out
+    if stage == "views":
+        return _views(data, out, settings, start, loop.seed, say)
     from accelerate import Accelerator
 
     accelerator = Accelerator()  # first of all: it gives every process its own device
