@@ -81,7 +81,8 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
                    help="what the output takes from the input's colours: low frequencies, statistics, or nothing "
                         "(default: %(default)s)")
     p.add_argument("--steadiness", type=float, default=d.steadiness, metavar="S",
-                   help="how much neighbouring frames are fused against flicker, 0 to 1 (default: %(default)g)")
+                   help="how much neighbouring frames are fused against flicker, 0 to 1; below 1 the decoder is not asked in "
+                        "several views (default: %(default)g)")
     p.add_argument("--one-shot", action="store_true", help="look for no cuts: the whole video is one scene")
     p.add_argument("--lossless", action="store_true", help="FFV1 in .mkv")
     p.add_argument("--hdr", choices=get_args(Hdr), default="tone-map",

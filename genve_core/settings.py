@@ -34,7 +34,7 @@ class EnhanceConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     tiling: TilingConfig = field(default_factory=TilingConfig)
     colour: ColourConfig = field(default_factory=ColourConfig)
-    steadiness: float = 1.0  # weight of each neighbour in the final fusion along the motion; 0 = off
+    steadiness: float = 1.0  # weight of each neighbour in the final fusion along the motion; 0 = off, < 1 = no views
     segment: int = 96  # frames of a shot worked on together, about: what memory depends on, and what a resume repeats
     chunk: int = CHUNK  # frames encoded or decoded together; of small ones up to four times as many, see `at_once`
     precision: str = "auto"  # "auto": bf16 where it is native, else float32; or "float32", "bf16"

@@ -25,6 +25,7 @@ from genve_core.training.stages.flow import FlowStageConfig
 from genve_core.training.stages.image import ImageConfig
 from genve_core.training.stages.motion import MotionConfig
 from genve_core.training.stages.vae import VaeConfig
+from genve_core.training.views import ViewsConfig
 from genve_core.vae import MiniVAE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -359,7 +360,7 @@ def test_a_wrong_config_is_explained(clips, tmp_path):
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("[cg]pu/*.json")), ids=lambda file: "/".join(file.parts[-2:]))
 def test_every_config_that_ships_is_understood(file):
     kinds = {"clips": ClipConfig, "vae": VaeConfig, "decoder": DecoderConfig, "image": ImageConfig, "motion": MotionConfig,
-             "controller": ControllerConfig, "flow": FlowStageConfig}
+             "controller": ControllerConfig, "flow": FlowStageConfig, "views": ViewsConfig}
     configured(LoopConfig, read_config(file, "loop"), "loop")
     others = {"finetune_clips": "clips", "finetune": "controller", "ablation": "controller"}
     name = others.get(file.stem, file.stem.split("_")[0])

@@ -35,7 +35,7 @@ class ViewsConfig:
 def fit_views(store: ClipStore, out: Path, config: ViewsConfig, seed: int) -> list[float]:
     """Give the decoder in `out`/bundle its views.
 
-    Returns the share of the variance of each view's latents that is left, on crops that were not fitted on, away from their edges.
+    Returns the share of the variance of each view's latents that is left, away from the edges of crops that were not fitted on.
     Raises InputError if the bundle has no VAE or decoder, or if `config.views` is no number of views.
     """
     bundle = load_bundle(out / "bundle", only=("vae", "decoder"))
