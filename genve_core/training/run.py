@@ -129,7 +129,8 @@ def _views(data: Path, out: Path, settings: dict[str, Any], start: str | Path | 
     if start is not None:
         copy_bundle(start, out / "bundle")
     left = fit_views(store, out, config, seed)
-    say(f"views: {config.views}; of the variance of turned latents {', '.join(f'{x:.1%}' for x in left)} is left")
+    rest = f"; of the variance of turned latents {', '.join(f'{x:.1%}' for x in left)} is left" if left else ""
+    say(f"views: {config.views}{rest}")
     return out / "bundle"
 
 

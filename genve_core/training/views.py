@@ -44,15 +44,14 @@ def fit_views(store: ClipStore, out: Path, config: ViewsConfig, seed: int) -> li
     decoder = decoder.with_views(config.views)
     rng, left = np.random.default_rng(seed), []
     if decoder.turn is not None:
-        crops = [store.crop(rng, config.crop, 1)["up"].to(store.device) for _ in range(config.crops + config.crops // 10 + 1)]
+        crops = [store.crop(rng, config.crop, 1)["up"] for _ in range(config.crops + config.crops // 10 + 1)]
         latents = [encode_frames(vae, crop) for crop in crops]
         for view in range(1, config.views):
             turned = [encode_frames(vae, VIEWS[view].of(crop).contiguous()) for crop in crops]
             weight, bias = fit_turn(latents[: config.crops], turned[: config.crops], view)
             rows = decoder.turn.rows(view)
             decoder.turn.weight[rows], decoder.turn.bias[rows] = weight, bias
-            made, wanted = (_inner(torch.cat(x[config.crops :])) for x in ([decoder.turn(z.cpu(), view) for z in latents],
-                                                                   [z.cpu() for z in turned]))
+            made, wanted = (_inner(torch.cat(x[config.crops :])) for x in ([decoder.turn(z, view) for z in latents], turned))
             left.append(round(float((made - wanted).square().mean() / wanted.var()), 4))
     save_component(out / "bundle", "decoder", decoder, {"stage": "views", "settings": vars(config), "clips": len(store),
                                                         "left": left})
@@ -71,9 +70,9 @@ def fit_turn(latents: list[Tensor], turned: list[Tensor], view: int) -> tuple[Te
     for z, wanted in zip(latents, turned, strict=True):
         around = _inner(VIEWS[view].of(z).float(), EDGE - KERNEL // 2)
         patches = F.unfold(around, KERNEL).transpose(1, 2).reshape(-1, size - 1)
-        rows = torch.cat([patches, torch.ones_like(patches[:, :1])], 1).double().cpu()
+        rows = torch.cat([patches, torch.ones_like(patches[:, :1])], 1).double()
         squares += rows.T @ rows
-        products += rows.T @ _inner(wanted).permute(0, 2, 3, 1).reshape(-1, c).double().cpu()
+        products += rows.T @ _inner(wanted).permute(0, 2, 3, 1).reshape(-1, c).double()
     found = torch.linalg.lstsq(squares, products, driver="gelsd").solution.float()
     return found[:-1].T.reshape(c, c, KERNEL, KERNEL), found[-1]
 
