@@ -16,10 +16,12 @@ from torch import Tensor
 from ..bundle import load_bundle, save_component
 from ..decoder.detail_decoder import DetailDecoder
 from ..decoder.views import KERNEL, VIEWS
+from ..errors import InputError
 from ..vae import MiniVAE
 from .clip_store import ClipStore
 from .stages.latents import encode_frames
 
+SMALLEST = 96  # px
 EDGE = 4  # latent positions: nearer to a crop's edge the VAE sees its own padding, which is the same in all views
 
 
@@ -30,6 +32,11 @@ class ViewsConfig:
     views: int = 5  # 1, 3, 5 or 7
     crops: int = 300
     crop: int = 256  # pixels
+
+    def __post_init__(self) -> None:
+        if self.crop < SMALLEST:
+            raise InputError(f"crops of stage views must be {SMALLEST} px or more, got {self.crop}; nothing is fitted near "
+                             f"their edges")
 
 
 def fit_views(store: ClipStore, out: Path, config: ViewsConfig, seed: int) -> list[float]:
