@@ -110,7 +110,7 @@ def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, re
     work = activation_bytes("decoder", part.stop - part.start, size, tiling.decode)
     decoder = cast(DetailDecoder, models.ready("decoder", work=work)[0])
     # by its number in the shot, so that a frame is seen the same way whatever it is decoded with
-    batch = Batch([(up.clip.first + i) % views for i in range(part.start, part.stop)])
+    batch = Batch([(up.clip.first + i) % views for i in range(part.start, part.stop)], size)
     latents = batch.split_latents(Z_0[0, part].to(models.device), decoder.turn)
 
     def inputs() -> list[DecoderInputs]:

@@ -30,10 +30,12 @@ def test_the_eight_views_differ_and_are_undone():
 
 
 def test_a_batch_is_split_by_shape_and_joined_in_order():
-    x, batch = torch.randn(5, 3, 8, 16), Batch([3, 1, 0, 2, 4])
+    x, batch = torch.randn(5, 3, 8, 16), Batch([3, 1, 0, 2, 4], (8, 16))
     parts = batch.split(x)
     assert [tuple(part.shape) for part in parts] == [(3, 3, 8, 16), (2, 3, 16, 8)]
     assert torch.equal(batch.join(parts), x)
+    square, batch = torch.randn(5, 3, 8, 8), Batch([3, 1, 0, 2, 4], (8, 8))
+    assert [len(part) for part in batch.split(square)] == [5] and torch.equal(batch.join(batch.split(square)), square)
 
 
 def test_latents_are_turned_by_what_was_fitted():
@@ -60,7 +62,7 @@ def test_where_nothing_moves_a_frame_is_the_mean_over_all_views(tiny_bundle):
     from genve_core.decoder.inputs import decoder_inputs
 
     for view in range(decoder.views):
-        batch, still = Batch([view]), torch.zeros(1, 1, 2, 2, 2)
+        batch, still = Batch([view], (48, 80)), torch.zeros(1, 1, 2, 2, 2)
         inputs = decoder_inputs(VIEWS[view].of(up).unsqueeze(0), still, still, reach=decoder.reach)
         answers += [batch.join([decoder(decoder.turn(Z[0, :1], view), inputs, 250)])[..., :48, :80]]
     mean = torch.cat(answers).mean(0)

@@ -76,10 +76,11 @@ class TurnedLatents(nn.Module):
 class Batch:
     """A few frames and the view of each: split into batches that the decoder can take, and joined again."""
 
-    def __init__(self, views: Sequence[int]):
-        """views: of each frame, counted in VIEWS."""
+    def __init__(self, views: Sequence[int], size: tuple[int, int]):
+        """views: of each frame, counted in VIEWS.   size: (h, w) of the frames, in any unit."""
         self.views = tuple(views)
-        lying = [[i for i, view in enumerate(views) if VIEWS[view].transposed is one] for one in (False, True)]
+        across = [VIEWS[view].transposed and size[0] != size[1] for view in views]
+        lying = [[i for i, one in enumerate(across) if one is wanted] for wanted in (False, True)]
         self._parts = [rows for rows in lying if rows]
 
     def split(self, x: Tensor) -> list[Tensor]:
