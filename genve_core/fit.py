@@ -69,7 +69,7 @@ def needed(sizes: Sizes, task: Task) -> Need:
     in_vae = min(tiling.frames, chunk) * min(pixels, tiling.tile**2) * VAE * share
     window = min(sizes.window.length, seen) * min(pixels, tiling.diffuse**2) * DIFFUSER * share
     in_decoder = (chunk * pixels if pixels <= tiling.decode**2 else tiling.decode**2) * DECODER * share
-    # up-sampled for the decoder, and finished for the last fusion
+    # of the frames that decoding looks at, those up-sampled at once; what the last fusion holds of the rest is smaller
     around, matched = min(seen, chunk + 2 * (task.reach - 1)), min(seen, matched_at_once(task.size, chunk))
     stages = {
         "encode": (seen + chunk * UP) * pixels + in_vae,

@@ -23,6 +23,7 @@ from .decoder.detail_decoder import DetailDecoder
 from .diffuser.windows import WindowConfig, windows
 from .errors import InputError
 from .models import Models
+from .segments import widened
 from .steps import OnProgress, augment, diffuse, match, silent
 
 MOST = 100  # pictures in a sweep: more is a slip of the hand
@@ -102,7 +103,7 @@ def _spans(total: int, config: SweepConfig, fused: int) -> list[range]:
 
     A run of windows cut out of a clip is cut into the same windows again.
     """
-    needed = {i for frame in config.frames for i in range(frame - fused, frame + fused + 1)}
+    needed = {i for frame in config.frames for i in widened(range(frame, frame + 1), fused, total)}
     spans: list[range] = []
     previous = None
     for index, window in enumerate(windows(total, config.window)):

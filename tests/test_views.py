@@ -13,6 +13,7 @@ from genve_core.bundle import load_bundle
 from genve_core.clip import Clip
 from genve_core.decode import decode_clip
 from genve_core.decoder.detail_decoder import DetailDecoder
+from genve_core.decoder.inputs import decoder_inputs
 from genve_core.decoder.views import VIEWS, Batch, TurnedLatents
 from genve_core.errors import InputError
 from genve_core.models import Models
@@ -59,8 +60,6 @@ def test_where_nothing_moves_a_frame_is_the_mean_over_all_views(tiny_bundle):
     models, clip, Z, flow = still_clip(tiny_bundle)
     result = torch.stack(list(decode_clip(models, clip, Z, flow, n=250)))
     decoder, up, answers = models.build("decoder"), clip.up(slice(0, 1), models.device), []
-    from genve_core.decoder.inputs import decoder_inputs
-
     for view in range(decoder.views):
         batch, still = Batch([view], (48, 80)), torch.zeros(1, 1, 2, 2, 2)
         inputs = decoder_inputs(VIEWS[view].of(up).unsqueeze(0), still, still, reach=decoder.reach)
