@@ -43,3 +43,10 @@ def test_neighbours_that_differ_are_left_out():
     result = run(clip, forward, backward)
     assert (result[0] - clip[0]).abs().max() < 0.02
     assert (result[1] - clip[1]).abs().max() < 0.02
+
+
+def test_frames_further_apart_have_to_agree_better():
+    clip, flow = torch.zeros(3, 3, 24, 40), torch.zeros(3, 2, 24, 40)
+    clip[0] = 0.1
+    result = torch.stack(list(steadied(iter(clip), flow, flow, 1.0, FlowConfig(reduce=1), reach=2)))
+    assert 0 < result[2].mean() < 0.5 * result[1].mean()

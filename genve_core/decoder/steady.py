@@ -17,18 +17,20 @@ from torch import Tensor
 from ..conditioning.flow import FlowConfig, consistent
 from ..conditioning.warp import compose, resize_flow, warp
 
-AGREEMENT = 0.15  # in [-1, 1] units: neighbours that differ by more than about this are left out
+AGREEMENT = 0.15  # in [-1, 1] units: frames next to each other that differ by more than about this are not fused
+FURTHER_AGREEMENT = 0.08  # the same of those further apart: flow there adds up from steps and is less exact
 
 
-def fuse_neighbour(frame: Tensor, other: Tensor, flow: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def fuse_neighbour(frame: Tensor, other: Tensor, flow: Tensor, valid: Tensor, agreement: float) -> tuple[Tensor, Tensor]:
     """A neighbour on the frame's grid and its weight.
 
     frame, other: (1, 3, h, w).   flow: (1, 2, hf, wf), frame -> other.   valid: (1, 1, hf, wf).
+    agreement: where they differ by so much, in [-1, 1] units, the weight is down to a third.
     Returns the warped neighbour (1, 3, h, w) and a weight (1, 1, h, w) in [0, 1].
     """
     size = (frame.shape[-2], frame.shape[-1])
     moved = warp(other, resize_flow(flow, size), "bicubic")
-    apart = (moved - frame).abs().mean(1, keepdim=True) / AGREEMENT
+    apart = (moved - frame).abs().mean(1, keepdim=True) / agreement
     return moved, F.interpolate(valid, size=size, mode="bilinear") * torch.exp(-apart.square())
 
 
@@ -50,7 +52,8 @@ def steadied(frames: Iterator[Tensor], forward: Tensor, backward: Tensor, streng
         total, weights = frame.clone(), torch.ones_like(frame[:, :1])
         if strength > 0:
             for other, path, valid in _paths(i, reach, forward, backward, config):
-                moved, weight = fuse_neighbour(frame, held[other], path, valid)
+                agreement = AGREEMENT if abs(other - i) == 1 else FURTHER_AGREEMENT
+                moved, weight = fuse_neighbour(frame, held[other], path, valid, agreement)
                 total, weights = total + strength * weight * moved, weights + strength * weight
         yield (total / weights)[0]
 
