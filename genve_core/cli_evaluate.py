@@ -59,7 +59,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     device = str(pick_device(args.device))
     clips = protocol.find_clips(args.clips, args.data)
-    config = runner.EvaluateConfig(tuple(args.degradation), tuple(args.setting), args.frames, args.cache)
+    config = runner.EvaluateConfig(tuple(args.degradation), tuple(args.setting), args.frames, cache=args.cache)
     methods = _methods(args, device)
     scorer = _scorer(args, device)
     if args.frames != protocol.FRAMES:

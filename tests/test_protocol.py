@@ -1,5 +1,7 @@
+import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from genve_core.evaluation.protocol import (
     Clip,
     Sample,
     find_clips,
+    h264_round_trip,
     load_sample,
     read_frames,
     shrink_and_crop,
@@ -22,8 +25,6 @@ real4x, clean4x = DEGRADATIONS["real4x"], DEGRADATIONS["clean4x"]
 
 @pytest.fixture(scope="module")
 def texture():
-    import cv2
-
     noise = np.random.default_rng(1).normal(128, 300, (3, 64, 96))
     grey = np.stack([np.clip(cv2.GaussianBlur(f, (0, 0), 4), 0, 255).astype(np.uint8) for f in noise])
     return grey[..., None].repeat(3, -1)  # grey: the codec halves the resolution of colour
@@ -103,6 +104,19 @@ def test_real4x_depends_on_blur_noise_and_codec():
     low = real4x(grey)
     assert abs(low.mean() - 128) < 2  # nothing shifts the colours
     assert 0 < low.std() < 7  # noise of sigma 6, of which the codec drops the most
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot keep a process to some of its cores")
+def test_the_codec_gives_the_same_bytes_on_any_number_of_cores():
+    wide = cv2.GaussianBlur(np.random.default_rng(0).normal(128, 400, (128, 256, 3)), (0, 0), 2).clip(0, 255).astype(np.uint8)
+    pan = np.stack([wide[:, 8 * i : 8 * i + 192] for i in range(8)])
+    cores = os.sched_getaffinity(0)
+    on_all = h264_round_trip(pan)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        assert (h264_round_trip(pan) == on_all).all()
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def test_clean4x_keeps_flat_colour_and_a_slope(texture):

@@ -147,13 +147,14 @@ def test_command_line_writes_a_report(data, tmp_path, monkeypatch, capsys, needs
     monkeypatch.setattr(protocol, "CLIPS", CLIPS[:2])
     out = tmp_path / "out"
     line = ["evaluate", "--data", str(data), "--degradation", "clean4x", "--out", str(out), "--method", "bicubic",
-            "--results", f"truth={data / 'validation'}", "--frames", "4", "--clips"]
+            "--results", f"truth={data / 'validation'}", "--frames", "4", "--cache", str(tmp_path / "cache"), "--clips"]
     assert main([*line, "two", "--setting", "self"]) == 1  # `truth` has five frames where three are wanted
     captured = capsys.readouterr()
     assert "bicubic" in captured.out and "1 of 2 measurements failed" in captured.err
     assert "4 frames per clip is not protocol v1" in captured.err
     assert {"evaluation.json", "evaluation.md", "clean4x_self_two.png"} == {p.name for p in out.iterdir()}
     assert json.loads((out / "evaluation.json").read_text())["settings"]["frames"] == 4
+    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".npz"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ MAX_WIDTH, MAX_HEIGHT, MULTIPLE = 704, 448, 32  # the centre crop
 BLUR_SIGMA = {4: 1.6, 2: 0.8, 1: 0.8}  # by the factor of reduction, pixels of the clean frame
 NOISE_SIGMA = 6.0  # grey levels of 255, on the small frame
 CRF, PRESET, FPS = 28, "medium", 25
+# One thread, no assembler: with the threads that x264 takes by itself the bytes depend on the number of cores and, on a busy
+# machine, differ from run to run (0.07 dB of one clip's result); with its assembler they can, too. These are the same always.
+X264 = "no-asm=1:threads=1"
 
 SETTINGS = ("self", "one-good-frame")
 
@@ -126,7 +129,7 @@ def load_sample(clip: Clip, degradation: str, data: Path, frames: int = FRAMES, 
 
 def _fingerprint(clip: Clip, source: Path, degradation: str, count: int) -> str:
     stat = source.stat()
-    told = f"{PROTOCOL_VERSION}|{clip}|{stat.st_size}|{stat.st_mtime_ns}|{count}|{_codec_version()}"
+    told = f"{PROTOCOL_VERSION}|{clip}|{stat.st_size}|{stat.st_mtime_ns}|{count}|{_codec_version()} {X264}"
     return f"{PROTOCOL_VERSION}-{clip.name}-{degradation}-{count}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
@@ -233,16 +236,12 @@ def _to_8_bit(x: np.ndarray) -> np.ndarray:
 
 
 def h264_round_trip(frames: np.ndarray) -> np.ndarray:
-    """Encode with libx264 (crf 28, medium, yuv420p, 25 fps) in memory and decode. Both sides must be even.
-
-    Its assembler is off: with it, x264 165's macroblock tree gave other bytes from run to run on small frames
-    (+-0.01 dB of the bicubic PSNR); without it, the same bytes on every run and every CPU.
-    """
+    """Encode with libx264 (crf 28, medium, yuv420p, 25 fps) in memory and decode. Both sides must be even."""
     import av
 
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        options = {"crf": str(CRF), "preset": PRESET, "x264-params": "no-asm=1"}
+        options = {"crf": str(CRF), "preset": PRESET, "x264-params": X264}
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

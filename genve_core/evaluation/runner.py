@@ -28,7 +28,6 @@ class EvaluateConfig:
     degradations: tuple[str, ...] = ("real4x", "clean4x")
     settings: tuple[str, ...] = SETTINGS
     frames: int = FRAMES  # most frames per clip; other than 48 is not the protocol
-    threads: int = 1  # of libvmaf
     cache: Path | None = None  # keeps read and degraded clips
 
     def __post_init__(self) -> None:
