@@ -54,7 +54,7 @@ def spoil(frames: np.ndarray) -> np.ndarray:
 
 
 def compress(frames: np.ndarray, path: Path) -> None:
-    """Write H.264 that is visibly compressed. x264 on one thread and without assembler gives the same bytes on every machine."""
+    """Write H.264 that is visibly compressed. x264, on one thread and without assembler, gives the same everywhere."""
     with av.open(str(path), "w") as container:
         options = {"crf": str(CRF), "x264-params": "no-asm=1:threads=1"}
         stream = container.add_stream("libx264", rate=RATE, options=options)

@@ -308,6 +308,28 @@ def test_ctrl_c_from_outside_ends_the_program_with_130_and_one_line(folder, tiny
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("said, spins", [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)])
+def test_waiting_threads_soon_sleep_unless_the_user_said_how_they_wait(said, spins):
+    """Two commands on two cores took five times as long each as they do now (docs/model-design/speed.md)."""
+    code = """
+import os, sys
+from genve_core.__main__ import run
+class Stop(BaseException): ...
+class Torch:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            raise Stop
+sys.meta_path.insert(0, Torch())
+try:
+    run()
+except Stop:
+    print(os.environ.get("GOMP_SPINCOUNT"))
+"""
+    unset = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    found = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env={**unset, **said}, text=True)
+    assert found.strip() == str(spins), "set before torch is loaded"
+
+
 def test_verbose_shows_where_an_error_comes_from(genve):
     _, _, err = genve("enhance", "missing.mp4", "-o", "o.mp4", "-v")
     assert err[0].startswith("Traceback")
