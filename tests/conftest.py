@@ -1,11 +1,16 @@
 """What many tests share: fixed randomness, and a whole bundle of the real classes, made tiny."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+
+# One thread here and in processes that tests start: in float32 a convolution's last bits depend on how many there are.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jobs ignore Ctrl-C, which tests send
     signal.signal(signal.SIGINT, signal.default_int_handler)
