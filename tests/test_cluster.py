@@ -61,7 +61,6 @@ def address():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # else they wait for whatever else the machine does
-        patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("PYTHONPATH", str(ROOT))
         cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         try:
@@ -93,7 +92,7 @@ def run(command, *, kill=False):
     """A real `genve` process. kill: a worker, when the first piece is there."""
     others = workers()
     with subprocess.Popen([sys.executable, "-m", "genve_core", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}) as process:
+                          text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
         deadline = time.monotonic() + 240
         while kill and process.poll() is None and time.monotonic() < deadline:
             if len(workers() - others) == 2 and list(job_folder("ray.mp4").glob("0*-*.mkv")):
