@@ -64,7 +64,7 @@ def needed(sizes: Sizes, task: Task) -> Need:
     seen = len(largest.seen)
     decoded = min(seen, len(largest.own) + 2 * task.reach)
     poor = len(largest.read) * SOURCE * task.source[0] * task.source[1]
-    chunk, tiling = min(at_once(task.size, sizes.chunk), seen), sizes.tiling
+    chunk, tiling = min(at_once(task.size, sizes.chunk, task.apart), seen), sizes.tiling
     motion = seen * KEY * task.keys * pixels
     in_vae = min(tiling.frames, chunk) * min(pixels, tiling.tile**2) * VAE * share
     window = min(sizes.window.length, seen) * min(pixels, tiling.diffuse**2) * DIFFUSER * share
@@ -154,7 +154,7 @@ def _lower(sizes: Sizes, task: Task, part: Part, stage: str) -> Sizes | None:
 def described(sizes: Sizes, task: Task, free: Free) -> str:
     """Like `segment 48, window 16, decode 2 frames at once, tiles 768 px: 6.0 GB of RAM free, needs about 4.1`."""
     stage, most = _tightest(sizes, task, free)
-    together = at_once(task.size, sizes.chunk)
+    together = at_once(task.size, sizes.chunk, task.apart)
     parts = [f"segment {min(sizes.segment, task.frames)}", f"window {min(sizes.window.length, task.frames)}",
              f"decode {together} frame{'s' if together > 1 else ''} at once"]
     if max(task.size) > sizes.tiling.tile:

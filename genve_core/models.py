@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,8 @@ NETWORKS = ("vae", "image", "video", "controller", "decoder", "flow")
 # All convolution: on a CPU it takes 0.8 to 0.9 of the time with channels last (`docs/model-design/speed.md`). The
 # diffusers take longer so, as their attention and group norms want the other order; GPUs have not been measured.
 CONVOLVING = ("vae", "decoder")
+# Autocast would make their weights bf16 anew in every call. The VAE is left alone: ComfyUI's own nodes use it in float32.
+HELD_IN_BF16 = ("image", "video", "controller", "decoder")
 
 
 class Models:
@@ -44,6 +47,8 @@ class Models:
         """One network, made once, wherever it lies."""
         if name not in self._built:
             network = self._make(name).eval().requires_grad_(False)
+            if self.bf16 and name in HELD_IN_BF16:
+                network = in_bf16(network)
             if name in CONVOLVING and self.device.type == "cpu":
                 network = network.to(memory_format=torch.channels_last)
             self._built[name] = network
@@ -61,3 +66,12 @@ class Models:
         """Inference mode and the chosen precision."""
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
+
+
+def in_bf16(network: nn.Module) -> nn.Module:
+    """A copy of `network` that holds in bf16 what autocast computes with in bf16, convolutions and linear layers."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.to(torch.bfloat16)
+    return network

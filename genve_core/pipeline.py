@@ -117,7 +117,7 @@ class Enhancer:
                 else:
                     reference = given_reference(self.models, clip, picture, key, fit=config.fit,
                                                 match_colour=config.match_colour, align=config.align, tiling=config.tiling)
-                calm = calm_frame(self.models, near, key, config.flow, chunk=at_once(near.size, config.chunk))
+                calm = calm_frame(self.models, near, key, config.flow, chunk=self._at_once(near.size))
                 made.append(replace(reference, calm=calm))
         self.notes = tuple(dict.fromkeys([*self.notes, *(note for one in made for note in one.notes)]))
         return made
@@ -129,7 +129,7 @@ class Enhancer:
         frames, keys = shot.read(read), [reference.key for reference in references]
         around = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), read.start,
                       {key: shot.read_one(key) for key in keys})
-        clip, chunk = around.part(_rows(seen, around)), at_once(around.size, config.chunk)
+        clip, chunk = around.part(_rows(seen, around)), self._at_once(around.size)
         with self._timed("encode"):
             Z = encode_clip(self.models, clip, tiling=config.tiling, chunk=chunk, report=report)
         with self._timed("flow"):
@@ -152,6 +152,9 @@ class Enhancer:
             with self._timed("decode"):
                 frame = next(finished)
             yield frame.unsqueeze(0)
+
+    def _at_once(self, size: tuple[int, int]) -> int:
+        return at_once(size, self.config.chunk, self.device.type == "cuda")
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -186,7 +189,7 @@ class Enhancer:
         config = self.config
         Z_n, noised = augment(self.models, Z, references, self.n, seed=config.seed, first_frame=flow.first)
         Y_n = carry(noised, flow)[0] if noised else None
-        guidance = match(self.models, Z_n, Y_n, self.n, strength=config.reference_strength, chunk=config.chunk)
+        guidance = match(self.models, Z_n, Y_n, self.n, strength=config.reference_strength)
         del Z_n, Y_n, noised
         return diffuse(self.models, Z, guidance, self.times, seed=config.seed, window=config.window, tiling=config.tiling,
                        first_frame=flow.first, report=report)

@@ -14,6 +14,8 @@ from .video_codec import TilingConfig
 # Of 704x448 a CPU decodes two at once 5 % faster than four: larger tensors go back to the system after every use.
 CHUNK = 2
 LARGE = 704 * 448  # pixels
+# A GPU takes longer to be told what to do than to do it: of 1280x720 it is given eight frames at once.
+FILLING = 4 * 1280 * 720  # pixels
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class EnhanceConfig:
     colour: ColourConfig = field(default_factory=ColourConfig)
     steadiness: float = 1.0  # weight of each neighbour in the final fusion along the motion; 0 = off, < 1 = no views
     segment: int = 96  # frames of a shot worked on together, about: what memory depends on, and what a resume repeats
-    chunk: int = CHUNK  # frames encoded or decoded together; of small ones up to four times as many, see `at_once`
+    chunk: int = CHUNK  # frames encoded or decoded together; up to four times as many where that is faster, see `at_once`
     precision: str = "auto"  # "auto": bf16 where it is native, else float32; or "float32", "bf16"
 
     def __post_init__(self) -> None:
@@ -64,9 +66,10 @@ class EnhanceConfig:
         return size
 
 
-def at_once(size: tuple[int, int], chunk: int) -> int:
+def at_once(size: tuple[int, int], chunk: int, accelerated: bool = False) -> int:
     """How many frames of `size` = (h, w) are worked on together: of small ones more, or calls would take much of the time.
 
-    But 1 is one: it is what is left to try when memory has run out.
+    accelerated: on a GPU with memory of its own. But 1 is one: it is what is left to try when memory has run out.
     """
-    return chunk * min(4, max(1, LARGE // (size[0] * size[1]))) if chunk > 1 else chunk
+    most = FILLING if accelerated else LARGE
+    return chunk * min(4, max(1, most // (size[0] * size[1]))) if chunk > 1 else chunk

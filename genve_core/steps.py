@@ -42,7 +42,8 @@ from .settings import CHUNK, LARGE
 from .vae import MiniVAE
 from .video_codec import TilingConfig, crop, encode, pad_to_multiple
 
-MATCHED = 8 * LARGE  # pixels: of smaller frames as many are matched at once as make up so many
+MATCHED = 8 * LARGE  # pixels: of smaller frames as many are matched at once as make up so many, on up to four CPU cores
+LOOKED = 8  # frames of which the controller looks at the reference at once: on a CPU the fastest, and little memory
 
 OnProgress = Callable[[str, int, int], None]  # stage, frames done, frames in all
 
@@ -58,7 +59,8 @@ def chunks(total: int, length: int) -> list[slice]:
 
 def matched_at_once(size: tuple[int, int], chunk: int) -> int:
     """How many frames of `size` flow is measured of at once: as `settings.at_once`, with `MATCHED` pixels of small ones."""
-    return max(chunk, MATCHED // (size[0] * size[1])) if chunk > 1 else chunk
+    most = MATCHED * max(1, torch.get_num_threads() // 4)  # each core matches a pair
+    return max(chunk, most // (size[0] * size[1])) if chunk > 1 else chunk
 
 
 def encode_clip(models: Models, clip: Clip, *, tiling: TilingConfig = TilingConfig(), chunk: int = CHUNK,
@@ -222,7 +224,7 @@ def augment(models: Models, Z: Tensor, references: Sequence[Reference], n: int, 
 
 
 def match(models: Models, Z_n: Tensor, Y_n: Tensor | None, n: int, *, strength: float = 1.0, start: float = 0.0,
-          end: float = 1.0, chunk: int = CHUNK) -> Guidance:
+          end: float = 1.0, chunk: int = LOOKED) -> Guidance:
     """Local-aware cross-attention (section 3.4): what the reference says about each frame, once for all steps.
 
     Y_n: None or strength 0 is no reference at all.   start, end: shares of the steps in which the controller acts.

@@ -15,7 +15,7 @@ from ..genve_core.video_codec import crop
 from .clips import CHOOSE, SIDE, key_frame_of, wanted_size
 from .compat import advanced, schema
 from .convert import images_of, latent_of, read_video
-from .run import Progress, explained, retrying_smaller, text_ui, to_host
+from .run import Progress, explained, frames_at_once, retrying_smaller, text_ui, to_host
 from .sockets import BundleSocket, as_bundle
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class GenVEUpscaleEncode(io.ComfyNode):
         images = _upscaled(clip, models.device, progress)
 
         def encode(sizes: Sizes) -> Tensor:
-            return encode_clip(models, clip, tiling=sizes.tiling, chunk=sizes.chunk, report=progress)
+            return encode_clip(models, clip, tiling=sizes.tiling, chunk=frames_at_once(models, clip, sizes), report=progress)
 
         Z, notes = retrying_smaller(encode, parts=("chunk", "tile"))
         if source.alpha is not None:

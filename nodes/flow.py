@@ -8,7 +8,7 @@ from torch import Tensor
 from ..genve_core.sizes import Sizes
 from .clips import CHOOSE, kept, key_frame_of, upscaled_clip
 from .compat import schema
-from .run import Progress, explained, retrying_smaller, text_ui, to_host
+from .run import Progress, explained, frames_at_once, retrying_smaller, text_ui, to_host
 from .sockets import BundleSocket, FlowSocket, GraphFlow, ReferenceSocket, as_bundle, as_reference
 
 
@@ -60,7 +60,7 @@ class GenVEOpticalFlow(io.ComfyNode):
         progress = Progress({"flow": 1.0})
 
         def measure(sizes: Sizes) -> ClipFlow:
-            return find_flow(models, clip, keys, config, chunk=sizes.chunk, report=progress)
+            return find_flow(models, clip, keys, config, chunk=frames_at_once(models, clip, sizes), report=progress)
 
         flow, notes = retrying_smaller(measure, parts=("chunk",))
         flow = kept(flow)

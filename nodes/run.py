@@ -17,11 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..genve_core.errors import InputError
+from ..genve_core.settings import at_once
 from ..genve_core.sizes import Part, Retrying, Sizes
 from .compat import is_oom
 
 if TYPE_CHECKING:
+    from ..genve_core.clip import Clip
     from ..genve_core.fit import Free
+    from .engine import HostModels
 
 log = logging.getLogger("GenVE")
 P, R = ParamSpec("P"), TypeVar("R")
@@ -128,6 +131,14 @@ def retrying_smaller(work: Callable[[Sizes], R], sizes: Sizes = Sizes(),
 def retrying(sizes: Sizes, parts: tuple[Part, ...], last: tuple[Part, ...] = ()) -> Retrying:
     """The core's retries, with the host's knowledge of what running out of memory looks like."""
     return Retrying(sizes, parts, last, oom=is_oom, free=_free_cache, tell=lambda note: log.warning("[GenVE] %s", note))
+
+
+def frames_at_once(models: HostModels, clip: Clip, sizes: Sizes) -> int:
+    """How many frames of `clip` are worked on together: more than `sizes` says where a GPU would wait for its orders.
+
+    On a CPU no more, however small they are: a host gives freed memory back, and more at once is the slower one.
+    """
+    return at_once(clip.size, sizes.chunk, accelerated=True) if models.device.type == "cuda" else sizes.chunk
 
 
 def _free_cache() -> None:

@@ -13,7 +13,7 @@ from ..genve_core.sizes import Sizes
 from .clips import channels_of, check_shows, moved, upscaled_clip
 from .compat import advanced, schema
 from .convert import check_same_clip, images_of, latent_of, latents_of
-from .run import Progress, explained, retrying_smaller, text_ui, to_host
+from .run import Progress, explained, frames_at_once, retrying_smaller, text_ui, to_host
 from .sockets import GraphGuidance, GuidanceSocket, as_guidance
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _decode(steering: GraphGuidance, clip: Clip, Z_0: Tensor, colour: ColourConf
     def decode(sizes: Sizes) -> Tensor:
         frames = decode_clip(models, clip, Z_0, flow, references, n=steering.guidance.n,
                              strength=steering.strength, colour=colour,
-                             steadiness=steadiness, chunk=sizes.chunk, tiling=sizes.tiling,
+                             steadiness=steadiness, chunk=frames_at_once(models, clip, sizes), tiling=sizes.tiling,
                              memory=steering.flow.memory, report=progress)
         return collect((frame.unsqueeze(0) for frame in frames), len(clip), clip.size, progress)
 

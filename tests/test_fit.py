@@ -65,11 +65,23 @@ def test_with_a_gpu_its_own_memory_counts_and_the_frames_that_were_read_lie_in_r
     assert "8.0 GB of GPU memory free" in described(Sizes(), gpu, Free(60 * GB, 8 * GB))
 
 
+def test_a_gpu_is_given_more_frames_at_once_where_they_fit_into_its_memory():
+    gpu = Task((180, 320), (720, 1280), frames=96, keys=1, steps=1, reach=5, bf16=True, context=10, apart=True)
+    cpu = Task(**{**vars(gpu), "apart": False})
+    assert "decode 8 frames at once" in described(Sizes(), gpu, Free(60 * GB, 16 * GB))
+    assert "decode 2 frames at once" in described(Sizes(), cpu, Free(60 * GB))
+    assert needed(Sizes(), gpu)["decode"] > needed(Sizes(), cpu)["decode"]
+    assert fitted(Sizes(), gpu, Free(60 * GB, 16 * GB)) == Sizes()
+    assert fitted(Sizes(), gpu, Free(60 * GB, 2 * GB)).chunk == 1
+
+
 def test_small_frames_are_worked_on_more_at_once_and_take_no_more_memory():
     sizes = [(2160, 3840), (448, 704), (224, 352), (56, 88)]
     assert [at_once(size, 2) for size in sizes] == [2, 2, 8, 8]
     assert [matched_at_once(size, 2) for size in sizes] == [2, 8, 32, 512]
     assert {at_once(size, 1) for size in sizes} == {matched_at_once(size, 1) for size in sizes} == {1}
+    assert [at_once(size, 2, accelerated=True) for size in [(2160, 3840), (1080, 1920), (720, 1280), (56, 88)]] == [2, 2, 8, 8]
+    assert at_once((56, 88), 1, accelerated=True) == 1
     taken = [max(needed(Sizes(), Task((h // 4, w // 4), (h, w), 96, 1, 1, 3, True, 10)).values()) for h, w in sizes]
     assert taken == sorted(taken, reverse=True)
 

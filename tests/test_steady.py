@@ -50,3 +50,11 @@ def test_frames_further_apart_have_to_agree_better():
     clip[0] = 0.1
     result = torch.stack(list(steadied(iter(clip), flow, flow, 1.0, FlowConfig(reduce=1), reach=2)))
     assert 0 < result[2].mean() < 0.5 * result[1].mean()
+
+
+def test_it_does_not_matter_of_how_many_frames_ways_are_found_at_once():
+    clip, forward, backward = moving(7)
+    clip = clip + 0.02 * torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))
+    results = [torch.stack(list(steadied(iter(clip), forward, backward, 1.0, FlowConfig(reduce=1), 2, chunk)))
+               for chunk in (1, 3, 7, 20)]
+    assert all(torch.equal(results[0], other) for other in results[1:])

@@ -9,6 +9,7 @@ the result does not depend on chunks or windows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -21,55 +22,61 @@ AGREEMENT = 0.15  # in [-1, 1] units: frames next to each other that differ by m
 FURTHER_AGREEMENT = 0.08  # the same of those further apart: flow there adds up from steps and is less exact
 
 
-def fuse_neighbour(frame: Tensor, other: Tensor, flow: Tensor, valid: Tensor, agreement: float) -> tuple[Tensor, Tensor]:
-    """A neighbour on the frame's grid and its weight.
-
-    frame, other: (1, 3, h, w).   flow: (1, 2, hf, wf), frame -> other.   valid: (1, 1, hf, wf).
-    agreement: where they differ by so much, in [-1, 1] units, the weight is down to a third.
-    Returns the warped neighbour (1, 3, h, w) and a weight (1, 1, h, w) in [0, 1].
-    """
-    size = (frame.shape[-2], frame.shape[-1])
-    moved = warp(other, resize_flow(flow, size), "bicubic")
-    apart = (moved - frame).abs().mean(1, keepdim=True) / agreement
-    return moved, F.interpolate(valid, size=size, mode="bilinear") * torch.exp(-apart.square())
-
-
 def steadied(frames: Iterator[Tensor], forward: Tensor, backward: Tensor, strength: float, config: FlowConfig,
-             reach: int = 1) -> Iterator[Tensor]:
+             reach: int = 1, chunk: int = 1) -> Iterator[Tensor]:
     """Fuse every frame (3, h, w) of a shot with its neighbours.
 
     frames: one per row of `forward`, in order.   forward, backward: (f, 2, hf, wf), flow to the next and the previous
     frame on any grid.   strength: weight of each neighbour beside the frame's own 1; 0 changes nothing.
-    reach: how many neighbours on either side.
+    reach: how many neighbours on either side.   chunk: of how many frames the ways are found at once.
     """
-    count = len(forward)
+    count, offsets = len(forward), [*range(1, reach + 1), *range(-1, -reach - 1, -1)]
+    agreement = forward.new_tensor([AGREEMENT if abs(offset) == 1 else FURTHER_AGREEMENT for offset in offsets])
+    if strength == 0:
+        yield from islice(frames, count)
+        return
     held: dict[int, Tensor] = {}
     for i in range(count):
+        if i % chunk == 0:
+            rows = range(i, min(i + chunk, count))
+            ways = [way for direction in (1, -1) for way in _ways(rows, direction, reach, forward, backward, config)]
         held = {j: frame for j, frame in held.items() if j >= i - reach}
         for j in range(max([i, *(k + 1 for k in held)]), min(count, i + reach + 1)):
-            held[j] = next(frames).unsqueeze(0)
-        frame = held[i]
-        total, weights = frame.clone(), torch.ones_like(frame[:, :1])
-        if strength > 0:
-            for other, path, valid in _paths(i, reach, forward, backward, config):
-                agreement = AGREEMENT if abs(other - i) == 1 else FURTHER_AGREEMENT
-                moved, weight = fuse_neighbour(frame, held[other], path, valid, agreement)
-                total, weights = total + strength * weight * moved, weights + strength * weight
-        yield (total / weights)[0]
+            held[j] = next(frames)
+        others = torch.stack([held[min(max(0, i + offset), count - 1)] for offset in offsets])
+        path, valid = (torch.stack([way[part][i % chunk] for way in ways]) for part in (0, 1))
+        moved, weight = fuse_neighbours(held[i], others, path, valid, agreement)
+        yield (held[i] + (strength * weight * moved).sum(0)) / (1 + (strength * weight).sum(0))
 
 
-def _paths(i: int, reach: int, forward: Tensor, backward: Tensor,
-           config: FlowConfig) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """From frame i to its neighbours, step by step: their number, the flow there (1, 2, hf, wf) and its validity."""
-    for direction, there, back in ((1, forward, backward), (-1, backward, forward)):
-        path, valid = there[i : i + 1], None
-        for other in range(i + direction, i + direction * (reach + 1), direction):
-            if not 0 <= other < len(forward):
-                break
-            step = there[other - direction].unsqueeze(0)
-            known = consistent(step, back[other].unsqueeze(0), config)
-            if valid is None:
-                valid = known
-            else:
-                path, valid = compose(path, step), valid * warp(known, path)
-            yield other, path, valid
+def fuse_neighbours(frame: Tensor, others: Tensor, path: Tensor, valid: Tensor, agreement: Tensor) -> tuple[Tensor, Tensor]:
+    """Neighbours on the frame's grid and their weights.
+
+    frame: (3, h, w).   others: (k, 3, h, w).   path: (k, 2, hf, wf), frame -> other.   valid: (k, 1, hf, wf).
+    agreement: (k,), where they differ by so much, in [-1, 1] units, the weight is down to a third.
+    Returns the warped neighbours (k, 3, h, w) and weights (k, 1, h, w) in [0, 1].
+    """
+    size = (frame.shape[-2], frame.shape[-1])
+    moved = warp(others, resize_flow(path, size), "bicubic")
+    apart = (moved - frame).abs().mean(1, keepdim=True) / agreement.view(-1, 1, 1, 1)
+    return moved, F.interpolate(valid, size=size, mode="bilinear") * torch.exp(-apart.square())
+
+
+def _ways(rows: range, direction: int, reach: int, forward: Tensor, backward: Tensor,
+          config: FlowConfig) -> list[tuple[Tensor, Tensor]]:
+    """From each of frames `rows` to its neighbours, step by step: for the first, the second and so on, the flow there
+    (k, 2, hf, wf) and its validity (k, 1, hf, wf), 0 where the shot has no such frame.   direction: 1 or -1.
+    """
+    there, back = (forward, backward) if direction > 0 else (backward, forward)
+    at = torch.arange(rows.start, rows.stop, device=forward.device)
+    ways: list[tuple[Tensor, Tensor]] = []
+    for _ in range(reach):
+        ahead = (at + direction).clamp(0, len(forward) - 1)
+        step = there[at]
+        known = consistent(step, back[ahead], config) * (ahead != at).view(-1, 1, 1, 1)
+        if ways:
+            path, valid = ways[-1]
+            step, known = compose(path, step), valid * warp(known, path)
+        ways.append((step, known))
+        at = ahead
+    return ways

@@ -1,0 +1,40 @@
+"""A bundle's networks as they are held on a device."""
+
+import pytest
+import torch
+from torch import nn
+
+from genve_core.bundle import load_bundle
+from genve_core.models import HELD_IN_BF16, Models
+
+
+def asked(models, name):
+    """What a network of the tiny bundle makes of random inputs, in the precision of `models`."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(1, 2, 4, 8, 8, generator=generator)
+    (network,) = models.ready(name)
+    with models.computing():
+        if name == "vae":
+            return network.encode(torch.rand(1, 3, 32, 32, generator=generator))
+        if name == "decoder":
+            return network.latent_in(z[0])
+        if name == "controller":
+            return network.match(z, z.roll(1, -1))
+        return network(z, 30)
+
+
+@pytest.mark.parametrize("name", ["vae", *HELD_IN_BF16])
+def test_what_is_held_in_bf16_gives_what_autocast_gives(tiny_bundle, name):
+    bundle = load_bundle(tiny_bundle)
+    held, plain = Models(bundle, "cpu", "bf16"), Models(bundle, "cpu", "float32")
+    plain_weights = plain.build(name)
+    plain.bf16 = True  # from here on autocast has to make the weights bf16
+    assert torch.equal(asked(held, name), asked(plain, name))
+    layers = [layer for layer in held.build(name).modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert {layer.weight.dtype for layer in layers} == {torch.float32 if name == "vae" else torch.bfloat16}
+    assert {x.dtype for x in plain_weights.parameters()} == {torch.float32}  # the bundle's own are left alone
+
+
+def test_float32_is_held_as_it_is(tiny_bundle):
+    models = Models(load_bundle(tiny_bundle), "cpu", "float32")
+    assert {x.dtype for name in HELD_IN_BF16 for x in models.build(name).parameters()} == {torch.float32}
