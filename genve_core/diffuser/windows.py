@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -82,9 +83,10 @@ def frame_noise(shape_per_frame: Sequence[int], frames: range, seed: int, stream
     is asked for, nor on the device that will use it. `stream` names the purpose: two
     purposes never share noise.
     """
-    noise = torch.empty((len(frames), *shape_per_frame))
-    for row, frame in zip(noise, frames, strict=True):
+    def draw(frame: int) -> Tensor:
         digest = hashlib.blake2b(f"{seed}/{stream}/{frame}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-        torch.randn(tuple(shape_per_frame), generator=generator, out=row)
-    return noise
+        return torch.randn(tuple(shape_per_frame), generator=torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1))
+
+    # torch draws with one thread, which a GPU would wait for
+    with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
+        return torch.stack(list(pool.map(draw, frames)))
