@@ -31,6 +31,7 @@ KINDS = {  # shares that force one way of making a clip poor
     "clean": DegradationConfig(clean=1.0, mild=0.0),
     "mild": DegradationConfig(clean=0.0, mild=1.0),
     "two stages": DegradationConfig(clean=0.0, mild=0.0),
+    "blocky": DegradationConfig(clean=0.0, mild=1.0, blocky=1.0),
 }
 
 
@@ -121,10 +122,12 @@ def test_an_unknown_kernel_is_refused():
         kernels.anisotropic(one, one, one, "box", 1, 5)
 
 
+@pytest.mark.parametrize(("codec", "preset", "quantiser"), [("libx264", "medium", 23), *(
+    (name, "ultrafast", good) for name, (good, _) in d.BLOCKY.items())])
 @pytest.mark.parametrize(("f", "h", "w"), [(1, 18, 34), (5, 17, 34), (7, 18, 33), (12, 31, 45)])
-def test_a_codec_round_trip_keeps_frames_sizes_and_order(f, h, w):
+def test_a_codec_round_trip_keeps_frames_sizes_and_order(f, h, w, codec, preset, quantiser):
     levels = torch.linspace(-0.8, 0.8, f).view(f, 1, 1, 1).expand(f, 3, h, w)
-    back = codec_round_trip(levels, 23)
+    back = codec_round_trip(levels, quantiser, codec, preset)
     assert back.shape == (f, 3, h, w)
     assert back.mean((1, 2, 3)).tolist() == pytest.approx(levels[:, 0, 0, 0].tolist(), abs=0.03)
 
@@ -133,6 +136,22 @@ def test_a_higher_crf_loses_more():
     video = clip(4, 48, 64)
     fine, coarse = ((codec_round_trip(video, crf) - video).abs().mean() for crf in (12, 45))
     assert fine < 0.5 * coarse, (fine, coarse)
+
+
+@pytest.mark.parametrize("codec", d.BLOCKY)
+def test_a_blocky_codec_loses_more_the_coarser_it_is_and_leaves_edges_between_its_blocks(codec):
+    noise = torch.randn(4, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    video = kernels.gaussian_blur(noise, 4.0) * 3  # smooth, so that a step in it is a block's edge
+    good, poor = (codec_round_trip(video, quantiser, codec, "ultrafast") for quantiser in d.BLOCKY[codec])
+    filtered = codec_round_trip(video, d.BLOCKY["libx264"][1])
+    assert (good - video).abs().mean() < 0.7 * (poor - video).abs().mean()
+
+    def edges(back: torch.Tensor) -> float:
+        """Steps between columns, at the borders of blocks against those in between."""
+        steps = (back[..., 1:] - back[..., :-1]).abs().mean((0, 1, 2))
+        return float(steps[7::8].mean() / steps[3::8].mean())
+
+    assert edges(poor) > 1.2 * max(edges(filtered), edges(video))
 
 
 def test_jpeg_takes_any_size_and_a_quality_a_frame():

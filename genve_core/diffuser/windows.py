@@ -85,7 +85,8 @@ def frame_noise(shape_per_frame: Sequence[int], frames: range, seed: int, stream
     """
     def draw(frame: int) -> Tensor:
         digest = hashlib.blake2b(f"{seed}/{stream}/{frame}".encode(), digest_size=8).digest()
-        return torch.randn(tuple(shape_per_frame), generator=torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1))
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+        return torch.randn(tuple(shape_per_frame), generator=generator)
 
     # torch draws with one thread, which a GPU would wait for
     with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:

@@ -29,8 +29,13 @@ class DegradationConfig:
     mild_blur: tuple[float, float] = (0.8, 2.4)
     mild_noise: tuple[float, float] = (0.0, 12.0)
     crf: tuple[int, int] = (20, 34)  # libx264
+    blocky: float = 0.0  # share of encoded clips whose codec is old or in haste and leaves its blocks as they are, see `BLOCKY`
     wide_noise: tuple[float, float] = (1.0, 25.0)
     wide_jpeg: tuple[float, float] = (30.0, 95.0)
+
+
+# Codecs without a filter for their blocks' edges, and their quantiser (of libx264: crf) from good to poor.
+BLOCKY = {"mpeg2video": (4, 14), "mpeg4": (4, 12), "mjpeg": (4, 14), "libx264": (25, 37)}
 
 
 def walk(start: float, step: float, frames: int, low: float, high: float, rng: np.random.Generator) -> Tensor:
@@ -91,8 +96,11 @@ def quantise(video: Tensor) -> Tensor:
     return ((video + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
 
 
-def codec_round_trip(video: Tensor, crf: int, codec: str = "libx264", preset: str = "medium") -> Tensor:
-    """Encode and decode a clip (f, 3, h, w) in memory as 4:2:0 video; odd sides are padded and cropped back."""
+def codec_round_trip(video: Tensor, quantiser: int, codec: str = "libx264", preset: str = "medium") -> Tensor:
+    """Encode and decode a clip (f, 3, h, w) in memory as 4:2:0 video; odd sides are padded and cropped back.
+
+    quantiser: crf of libx264, else what every block is quantised with.   preset: of libx264; "ultrafast" leaves its blocks.
+    """
     import av
 
     h, w = video.shape[-2:]
@@ -102,8 +110,10 @@ def codec_round_trip(video: Tensor, crf: int, codec: str = "libx264", preset: st
     with av.open(buffer, "w", format="matroska") as out:
         stream = out.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        options = {"crf": str(crf), "preset": preset} if codec == "libx264" else {"qscale": str(crf)}
-        stream.options = {**options, "threads": "1"}
+        if codec == "mjpeg":
+            stream.pix_fmt = "yuvj420p"
+        fixed = {"qmin": str(quantiser), "qmax": str(quantiser)}
+        stream.options = {**({"crf": str(quantiser), "preset": preset} if codec == "libx264" else fixed), "threads": "1"}
         for frame in frames:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         out.mux(stream.encode(None))
@@ -117,6 +127,9 @@ def codec_round_trip(video: Tensor, crf: int, codec: str = "libx264", preset: st
 def _compress(video: Tensor, config: DegradationConfig, rng: np.random.Generator, codec: bool) -> Tensor:
     if not codec:
         return jpeg(video, walk(rng.uniform(*config.wide_jpeg), 3, len(video), *config.wide_jpeg, rng))
+    if config.blocky and rng.random() < config.blocky:
+        name = str(rng.choice(list(BLOCKY)))
+        return codec_round_trip(video, int(rng.integers(BLOCKY[name][0], BLOCKY[name][1] + 1)), name, preset="ultrafast")
     return codec_round_trip(video, int(rng.integers(config.crf[0], config.crf[1] + 1)),
                             preset=str(rng.choice(["medium", "veryfast"])))
 

@@ -81,18 +81,19 @@ def test_freeing_a_part_frees_all_of_it(models):
     assert patcher.loaded_size() == patcher.model_size()
 
 
-def test_what_it_computes_is_what_genve_core_computes(models, genve, tiny_bundle):
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_what_it_computes_is_what_genve_core_computes(genve, tiny_bundle, pack, precision):
     from genve_core.models import Models
 
-    frames = torch.rand(2, 3, 40, 48) * 2 - 1
-    ours = Models(load_bundle(tiny_bundle), "cpu")
+    frames, z = torch.rand(2, 3, 40, 48) * 2 - 1, torch.randn(1, 2, 4, 8, 8)
+    host = genve("nodes.engine").HostModels(genve("genve_core.bundle").load_bundle(tiny_bundle), precision)
     results = []
-    for one in (models, ours):
+    for one in (host, Models(load_bundle(tiny_bundle), "cpu", precision)):
         with one.computing():
-            vae, = one.ready("vae")
-            results.append(vae.decode(vae.encode(frames)).float())
-    assert one.bf16 == models.bf16
-    assert torch.equal(*results)
+            vae, controller, video = one.ready("vae", "controller", "video")
+            guidance = controller(z, 30, controller.match(z, z.roll(1, -1)), 250)
+            results.append((vae.decode(vae.encode(frames)).float(), video(z, 30, guidance).float()))
+    assert all(torch.equal(*both) for both in zip(*results, strict=True))
 
 
 def test_force_fp32_is_obeyed(genve, tiny_bundle, monkeypatch):
