@@ -58,8 +58,7 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
 
     decoded = _coloured(decode, ColourMatch(colour), span, chunk, report)
     rows = slice(span.start, span.stop)
-    finished = steadied(decoded, flow.forward[rows], flow.backward[rows], steadiness, flow_config, decoder.fused,
-                        chunk)
+    finished = steadied(decoded, flow.forward[rows], flow.backward[rows], steadiness, flow_config, decoder.fused, chunk)
     for i in span:
         with models.computing():
             frame = crop(next(finished), clip.size).clamp(-1, 1).cpu()

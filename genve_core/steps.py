@@ -224,16 +224,16 @@ def augment(models: Models, Z: Tensor, references: Sequence[Reference], n: int, 
 
 
 def match(models: Models, Z_n: Tensor, Y_n: Tensor | None, n: int, *, strength: float = 1.0, start: float = 0.0,
-          end: float = 1.0, chunk: int = LOOKED) -> Guidance:
+          end: float = 1.0) -> Guidance:
     """Local-aware cross-attention (section 3.4): what the reference says about each frame, once for all steps.
 
     Y_n: None or strength 0 is no reference at all.   start, end: shares of the steps in which the controller acts.
     """
     with models.computing():
-        (controller,) = models.ready("controller", work=8 * Z_n[:, :chunk].numel() * 4)
+        (controller,) = models.ready("controller", work=8 * Z_n[:, :LOOKED].numel() * 4)
         Z_n = Z_n.to(models.device)
         Y_n = torch.zeros_like(Z_n) if Y_n is None or strength == 0 else Y_n.to(Z_n) * strength
-        e = [cast(VideoController, controller).match(Z_n[:, part], Y_n[:, part]) for part in chunks(Z_n.shape[1], chunk)]
+        e = [cast(VideoController, controller).match(Z_n[:, part], Y_n[:, part]) for part in chunks(Z_n.shape[1], LOOKED)]
         return Guidance(torch.cat(e, dim=1), n, start, end)
 
 

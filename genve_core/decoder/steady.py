@@ -30,11 +30,12 @@ def steadied(frames: Iterator[Tensor], forward: Tensor, backward: Tensor, streng
     frame on any grid.   strength: weight of each neighbour beside the frame's own 1; 0 changes nothing.
     reach: how many neighbours on either side.   chunk: of how many frames the ways are found at once.
     """
-    count, offsets = len(forward), [*range(1, reach + 1), *range(-1, -reach - 1, -1)]
-    agreement = forward.new_tensor([AGREEMENT if abs(offset) == 1 else FURTHER_AGREEMENT for offset in offsets])
+    count = len(forward)
     if strength == 0:
         yield from islice(frames, count)
         return
+    offsets = [*range(1, reach + 1), *range(-1, -reach - 1, -1)]  # in the order of `ways`
+    agreement = forward.new_tensor([AGREEMENT if abs(offset) == 1 else FURTHER_AGREEMENT for offset in offsets])
     held: dict[int, Tensor] = {}
     for i in range(count):
         if i % chunk == 0:
