@@ -32,6 +32,7 @@ KINDS = {  # shares that force one way of making a clip poor
     "mild": DegradationConfig(clean=0.0, mild=1.0),
     "two stages": DegradationConfig(clean=0.0, mild=0.0),
     "blocky": DegradationConfig(clean=0.0, mild=1.0, blocky=1.0),
+    "aliased": DegradationConfig(clean=0.0, mild=1.0, aliased=1.0, sharpened=1.0),
 }
 
 
@@ -152,6 +153,38 @@ def test_a_blocky_codec_loses_more_the_coarser_it_is_and_leaves_edges_between_it
         return float(steps[7::8].mean() / steps[3::8].mean())
 
     assert edges(poor) > 1.2 * max(edges(filtered), edges(video))
+
+
+def aliases(video: torch.Tensor, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """One small picture of each kind."""
+    return {str(rng(seed).choice(["field", "decimated", "doubled"])): d.alias(video, size, rng(seed)) for seed in range(12)}
+
+
+def test_aliasing_leaves_smooth_pictures_where_they_are():
+    video = resize(clip(2, 32, 48), (96, 144), "bicubic")
+    wanted = resize(video, (24, 36), "area")
+    small = aliases(video, (24, 36))
+    assert set(small) == {"field", "decimated", "doubled"}
+    for each in small.values():
+        assert each.shape == wanted.shape
+        assert (each - wanted)[..., 2:-2, 2:-2].abs().max() < 0.03
+
+
+@pytest.mark.parametrize(("kind", "pixels"), [("field", 1), ("decimated", 1), ("doubled", 2)])
+def test_aliasing_shows_lines_that_are_too_fine_to_be_shown(kind, pixels):
+    y = torch.arange(96.0).view(1, 1, 96, 1).expand(1, 3, 96, 128)
+    lines = torch.sin(2 * math.pi * y / (4.3 * pixels))  # a little more than what becomes one pixel
+    filtered = resize(resize(lines, (24 // pixels, 32), "area"), (24, 32), "bilinear")
+    assert aliases(lines, (24, 32))[kind].std() > 4 * filtered.std()
+
+
+def test_a_sharpened_clip_has_rims_at_edges_and_nowhere_else():
+    video = torch.full((1, 3, 24, 32), -0.5)
+    video[..., 16:] = 0.5
+    sharp = d.sharpen(video, rng())
+    assert sharp[..., 16].min() > 0.55 and sharp[..., 15].max() < -0.55
+    assert torch.allclose(sharp[..., :8], video[..., :8], atol=1e-5)
+    assert torch.allclose(sharp[..., 24:], video[..., 24:], atol=1e-5)
 
 
 def test_jpeg_takes_any_size_and_a_quality_a_frame():

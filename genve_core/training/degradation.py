@@ -30,6 +30,8 @@ class DegradationConfig:
     mild_noise: tuple[float, float] = (0.0, 12.0)
     crf: tuple[int, int] = (20, 34)  # libx264
     blocky: float = 0.0  # share of encoded clips whose codec is old or in haste and leaves its blocks as they are, see `BLOCKY`
+    aliased: float = 0.0  # share of mild clips made smaller as fields and cheap cameras are, with steps in long edges
+    sharpened: float = 0.0  # share of mild clips that the camera sharpened at their own size, with rims at edges
     wide_noise: tuple[float, float] = (1.0, 25.0)
     wide_jpeg: tuple[float, float] = (30.0, 95.0)
 
@@ -79,6 +81,25 @@ def resize(video: Tensor, size: tuple[int, int], kind: str) -> Tensor:
         return F.interpolate(video, size=size, mode="area")
     mode = "bilinear" if kind == "area" else kind
     return F.interpolate(video, size=size, mode=mode, align_corners=False, antialias=True)
+
+
+def alias(video: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
+    """Reduce frames to `size` and leave lines out unfiltered: a field alone, every third pixel, or a field made a frame again.
+
+    What is kept lies in the middle of what is left out, so nothing moves.
+    """
+    h, w = size
+    kind = rng.choice(["field", "decimated", "doubled"])
+    if kind == "field":
+        return resize(video, (3 * h, w), "area")[..., 1::3, :]
+    if kind == "decimated":
+        return resize(video, (3 * h, 3 * w), "area")[..., 1::3, 1::3]
+    return resize(resize(video, (3 * (h // 2), w), "area")[..., 1::3, :], size, "bilinear")
+
+
+def sharpen(video: Tensor, rng: np.random.Generator) -> Tensor:
+    """What a camera does before it encodes: once more a part of what a small blur takes away."""
+    return (video + rng.uniform(0.3, 1.2) * (video - kernels.gaussian_blur(video, rng.uniform(0.6, 1.2)))).clamp(-1, 1)
 
 
 def jpeg(video: Tensor, quality: Tensor) -> Tensor:
@@ -151,8 +172,11 @@ def degrade(video: Tensor, scale: int, config: DegradationConfig, rng: np.random
     video: (f, 3, h, w) in [-1, 1], h and w multiples of `scale`.   codec: a real codec round trip (CPU), else JPEG.
     Returns (f, 3, h / scale, w / scale) in [-1, 1], rounded to 8 bit.
     """
+    def drawn(share: float) -> bool:
+        return share > 0 and rng.random() < share  # what is switched off changes no other draw
+
     size = (video.shape[-2] // scale, video.shape[-1] // scale)
-    if config.damaged and rng.random() < config.damaged:
+    if drawn(config.damaged):
         video = damage(video, scale, rng)
     draw = rng.random()
     if draw < config.clean:
@@ -160,8 +184,14 @@ def degrade(video: Tensor, scale: int, config: DegradationConfig, rng: np.random
     if draw < config.clean + config.mild:
         low, high = (s * (scale / 4) ** 0.5 for s in config.mild_blur)
         sigma = rng.uniform(low, high)
-        small = resize(kernels.gaussian_blur(video, sigma), size, str(rng.choice(["area", "area", "bicubic", "bilinear"])))
+        soft = kernels.gaussian_blur(video, sigma)
+        if drawn(config.aliased):
+            small = alias(soft, size, rng)
+        else:
+            small = resize(soft, size, str(rng.choice(["area", "area", "bicubic", "bilinear"])))
         small = add_grain(small, config.mild_noise, 0.1, rng)
+        if drawn(config.sharpened):
+            small = sharpen(small, rng)
         return quantise(_compress(quantise(small), config, rng, codec) if rng.random() < 0.9 else small)
     step = scale**0.5  # two stages share the reduction
     poor = _stage(video, (0.2, 3.0), (0.7 / step, 1.2 / step), config, rng)
