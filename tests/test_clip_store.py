@@ -69,6 +69,14 @@ def store(tmp_path):
     return ClipStore(tmp_path)
 
 
+def test_folders_side_by_side_are_read_and_so_are_links_to_folders(tmp_path):
+    for folder in ("clips/here", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        save_file(stored_clip(), tmp_path / folder / "clip_00000.safetensors")
+    (tmp_path / "clips" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert len(ClipStore(tmp_path / "clips")) == 2
+
+
 @pytest.mark.parametrize("scale", [4, 2, 1])
 def test_a_record_has_the_fields_that_training_reads(scale):
     config = ClipConfig(size=64, reach=10, scales=(scale,), scale_shares=(1.0,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,9 @@ class ClipStore:
     def _take_up(self) -> None:
         """Clips that were not there before."""
         known = set(self.paths)
-        new = [path for path in sorted(self.folder.rglob("clip_*.safetensors")) if path not in known]
+        # unlike Path.rglob, glob follows links: clips of several runs are often gathered by them
+        found = (self.folder / name for name in glob("**/clip_*.safetensors", root_dir=self.folder, recursive=True))
+        new = [path for path in sorted(found) if path not in known]
         if self.resident is not None:
             self.resident += [self._load(path) for path in new]
         self.paths += new
