@@ -181,7 +181,7 @@ def test_aliasing_shows_lines_that_are_too_fine_to_be_shown(kind, pixels):
 def test_a_sharpened_clip_has_rims_at_edges_and_nowhere_else():
     video = torch.full((1, 3, 24, 32), -0.5)
     video[..., 16:] = 0.5
-    sharp = d.sharpen(video, rng())
+    sharp = kernels.sharpen(video, 0.5, 1.0)
     assert sharp[..., 16].min() > 0.55 and sharp[..., 15].max() < -0.55
     assert torch.allclose(sharp[..., :8], video[..., :8], atol=1e-5)
     assert torch.allclose(sharp[..., 24:], video[..., 24:], atol=1e-5)

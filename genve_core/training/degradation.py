@@ -40,6 +40,11 @@ class DegradationConfig:
 BLOCKY = {"mpeg2video": (4, 14), "mpeg4": (4, 12), "mjpeg": (4, 14), "libx264": (25, 37)}
 
 
+def drawn(rng: np.random.Generator, share: float) -> bool:
+    """Whether something happens to this clip; what is switched off (0) changes no other draw."""
+    return share > 0 and rng.random() < share
+
+
 def walk(start: float, step: float, frames: int, low: float, high: float, rng: np.random.Generator) -> Tensor:
     """A parameter that drifts from frame to frame by up to `step`, kept in [low, high]: (frames,)."""
     values = start + np.concatenate([[0.0], np.cumsum(rng.uniform(-step, step, frames - 1))])
@@ -97,11 +102,6 @@ def alias(video: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Ten
     return resize(resize(video, (3 * (h // 2), w), "area")[..., 1::3, :], size, "bilinear")
 
 
-def sharpen(video: Tensor, rng: np.random.Generator) -> Tensor:
-    """What a camera does before it encodes: once more a part of what a small blur takes away."""
-    return (video + rng.uniform(0.3, 1.2) * (video - kernels.gaussian_blur(video, rng.uniform(0.6, 1.2)))).clamp(-1, 1)
-
-
 def jpeg(video: Tensor, quality: Tensor) -> Tensor:
     """JPEG compression on the video's device; quality (f,) in [1, 100]."""
     from kornia.enhance import jpeg_codec_differentiable
@@ -148,7 +148,7 @@ def codec_round_trip(video: Tensor, quantiser: int, codec: str = "libx264", pres
 def _compress(video: Tensor, config: DegradationConfig, rng: np.random.Generator, codec: bool) -> Tensor:
     if not codec:
         return jpeg(video, walk(rng.uniform(*config.wide_jpeg), 3, len(video), *config.wide_jpeg, rng))
-    if config.blocky and rng.random() < config.blocky:
+    if drawn(rng, config.blocky):
         name = str(rng.choice(list(BLOCKY)))
         return codec_round_trip(video, int(rng.integers(BLOCKY[name][0], BLOCKY[name][1] + 1)), name, preset="ultrafast")
     return codec_round_trip(video, int(rng.integers(config.crf[0], config.crf[1] + 1)),
@@ -172,11 +172,8 @@ def degrade(video: Tensor, scale: int, config: DegradationConfig, rng: np.random
     video: (f, 3, h, w) in [-1, 1], h and w multiples of `scale`.   codec: a real codec round trip (CPU), else JPEG.
     Returns (f, 3, h / scale, w / scale) in [-1, 1], rounded to 8 bit.
     """
-    def drawn(share: float) -> bool:
-        return share > 0 and rng.random() < share  # what is switched off changes no other draw
-
     size = (video.shape[-2] // scale, video.shape[-1] // scale)
-    if drawn(config.damaged):
+    if drawn(rng, config.damaged):
         video = damage(video, scale, rng)
     draw = rng.random()
     if draw < config.clean:
@@ -185,13 +182,13 @@ def degrade(video: Tensor, scale: int, config: DegradationConfig, rng: np.random
         low, high = (s * (scale / 4) ** 0.5 for s in config.mild_blur)
         sigma = rng.uniform(low, high)
         soft = kernels.gaussian_blur(video, sigma)
-        if drawn(config.aliased):
+        if drawn(rng, config.aliased):
             small = alias(soft, size, rng)
         else:
             small = resize(soft, size, str(rng.choice(["area", "area", "bicubic", "bilinear"])))
         small = add_grain(small, config.mild_noise, 0.1, rng)
-        if drawn(config.sharpened):
-            small = sharpen(small, rng)
+        if drawn(rng, config.sharpened):
+            small = kernels.sharpen(small, rng.uniform(0.3, 1.2), rng.uniform(0.6, 1.2))
         return quantise(_compress(quantise(small), config, rng, codec) if rng.random() < 0.9 else small)
     step = scale**0.5  # two stages share the reduction
     poor = _stage(video, (0.2, 3.0), (0.7 / step, 1.2 / step), config, rng)

@@ -62,3 +62,8 @@ def gaussian_blur(video: Tensor, sigma: float) -> Tensor:
     """Filter frames (f, c, h, w) with one round Gaussian of `sigma` pixels."""
     width, angle = torch.full((1,), sigma, device=video.device), torch.zeros(1, device=video.device)
     return blur(video, anisotropic(width, width, angle, "gaussian", 1, gaussian_size(sigma)))
+
+
+def sharpen(video: Tensor, amount: float, sigma: float) -> Tensor:
+    """Frames in [-1, 1] with `amount` times what a Gaussian of `sigma` pixels takes away added once more, as cameras do."""
+    return (video + amount * (video - gaussian_blur(video, sigma))).clamp(-1, 1)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ..media.eight_bit import as_bytes, to_video
-from .degradation import codec_round_trip
-from .kernels import gaussian_blur
+from .degradation import codec_round_trip, drawn
+from .kernels import gaussian_blur, sharpen
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,15 @@ class LookConfig:
 
 def recorded(frames: np.ndarray, config: LookConfig, rng: np.random.Generator) -> np.ndarray:
     """A clip as a video camera would have recorded it: uint8 (f, h, w, 3) -> the same."""
-    def drawn(share: float) -> bool:
-        return share > 0 and rng.random() < share  # what is switched off changes no other draw
-
     video = to_video(frames)
-    if drawn(config.exposed):
+    if drawn(rng, config.exposed):
         video = _expose(video, config, rng)
-    if drawn(config.softened):
+    if drawn(rng, config.softened):
         video = gaussian_blur(video, rng.uniform(*config.blur))
-    if drawn(config.sharpened):
-        fine = video - gaussian_blur(video, rng.uniform(*config.radius))
-        video = (video + rng.uniform(*config.sharpening) * fine).clamp(-1, 1)
-    if drawn(config.encoded):
+    if drawn(rng, config.sharpened):
+        radius, amount = rng.uniform(*config.radius), rng.uniform(*config.sharpening)
+        video = sharpen(video, amount, radius)
+    if drawn(rng, config.encoded):
         video = codec_round_trip(video, int(rng.integers(config.crf[0], config.crf[1] + 1)), preset="veryfast")
     return as_bytes(video)
 
