@@ -67,6 +67,9 @@ def add_enhance(commands: argparse._SubParsersAction) -> None:
                       help="the noise level as 0 to 1, by the bundle's measured curve, which `genve info` prints")
     p.add_argument("--reference-strength", type=float, default=d.reference_strength, metavar="S",
                    help="0 is as without a reference, 1 is all of it (default: %(default)g)")
+    p.add_argument("--preclean", type=float, default=d.preclean, metavar="S",
+                   help="for clips much poorer than their size, of old cameras and codecs: clean them by a pass at their own "
+                        "size before they are enlarged; 0 is none, 1 all that it changes (default: %(default)g)")
     p.add_argument("--steps", type=int, default=d.steps, help="of sampling (default: the bundle's)")
     p.add_argument("--seed", type=int, default=d.seed, help="same seed, same output (default: %(default)s)")
     p.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|PATH", help="weights (default: %(default)s)")
@@ -228,7 +231,7 @@ def parse_config(args: argparse.Namespace) -> EnhanceConfig:
     return asked_sizes(args)[0].into(EnhanceConfig(
         scale=args.scale, size=None if args.size is None else parse_size(args.size),
         key_frame=parse_key_frame(args.key_frame), noise_level=args.noise_level,
-        reference_strength=args.reference_strength, steps=args.steps, seed=args.seed, fit=args.fit,
+        reference_strength=args.reference_strength, preclean=args.preclean, steps=args.steps, seed=args.seed, fit=args.fit,
         match_colour=args.match_colour, align=args.align, colour=ColourConfig(args.colour), steadiness=args.steadiness,
     ))
 

@@ -46,6 +46,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|PATH", help="of `ours` (default: %(default)s)")
     p.add_argument("--noise-level", type=int, default=d.noise_level, help="of `ours` (default: the bundle's)")
     p.add_argument("--reference-strength", type=float, default=d.reference_strength, help="of `ours` (default: %(default)g)")
+    p.add_argument("--preclean", type=float, default=d.preclean, help="of `ours` (default: %(default)g)")
     p.add_argument("--steps", type=int, default=d.steps, help="of `ours` (default: the bundle's)")
     p.add_argument("--seed", type=int, default=d.seed, help="of `ours` (default: %(default)s)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
@@ -110,8 +111,8 @@ def _ours(args: argparse.Namespace, device: str) -> Any:
     from .evaluation.peers import GenVE
     from .pipeline import enhance
 
-    config = {"noise_level": args.noise_level, "reference_strength": args.reference_strength, "steps": args.steps,
-              "seed": args.seed}
+    config = {"noise_level": args.noise_level, "reference_strength": args.reference_strength,
+              "preclean": args.preclean, "steps": args.steps, "seed": args.seed}
     EnhanceConfig(**config)  # refuse a wrong option now, not once per clip
     return GenVE(enhance, bundle=load_bundle(args.bundle), device=device, **config)
 

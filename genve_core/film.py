@@ -144,7 +144,8 @@ class FilmRun:
     def piece(self, piece: Piece, report: OnProgress = silent) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Finished frames (3, H, W) in [-1, 1] of one piece, with the input's own alpha (H, W) in [0, 1]."""
         if piece.shot != self._shot:
-            self._frames = ShotFrames(self._footage, self._film.shots[piece.shot])
+            self._given = ShotFrames(self._footage, self._film.shots[piece.shot])
+            self._frames = self._enhancer.precleaned(self._given, report)
             self._references = self._retry.call(partial(self._make_references, self._pictures[piece.shot]))
             self._shot = piece.shot
         yield from self._retry.items(partial(self._frames_of, piece.segment, report))
@@ -159,7 +160,7 @@ class FilmRun:
         for part in self._enhancer.segments(len(self._frames), segment.own):
             alpha: list[Tensor | None] = []
             for i, frame in enumerate(self._enhancer.run_segment(self._frames, part, self._references, report)):
-                alpha = alpha or self._frames.alpha(part.own)
+                alpha = alpha or self._given.alpha(part.own)
                 yield frame[0], enlarged(alpha[i], (frame.shape[-2], frame.shape[-1]))
 
 

@@ -7,6 +7,7 @@ once, tiles, segments, and only then the windows, which change the picture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,10 @@ def film_task(enhancer: Enhancer, film: Film, pictures: Sequence[Mapping[int, ob
     """The task of a film whose frames are of size `source` = (h, w). pictures: of each shot, from `assign`."""
     config = enhancer.config
     keys = max(map(len, pictures)) if config.reference_strength > 0 else 0
-    return Task(source, config.output_size(*source), max(map(len, film.shots)), keys, enhancer.steps, enhancer.reach,
+    size = config.output_size(*source)
+    if config.preclean:  # it is enhanced at its own size too
+        size = max(size, source, key=math.prod)
+    return Task(source, size, max(map(len, film.shots)), keys, enhancer.steps, enhancer.reach,
                 enhancer.models.bf16, context(config.flow), whole_shots=config.colour.method == "adain",
                 apart=free.vram is not None)
 

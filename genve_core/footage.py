@@ -49,9 +49,11 @@ class Footage:
             self._held[i] = replace(frame, rgb=rgb[i])
         return rgb
 
-    def held(self, first: int, stop: int) -> list[Frame]:
-        """Those of the frames that are in memory."""
-        return [frame for frame in self._held if first <= frame.index < stop]
+    def alpha(self, first: int, stop: int) -> list[Tensor | None]:
+        """Transparency (h, w) in [0, 1] of the same frames; None where the video has none."""
+        if not self._video.info.has_alpha:
+            return [None] * (stop - first)
+        return [frame.alpha for frame in self.hold(first, stop)]
 
     def one(self, number: int) -> Frame:
         """A single frame, wherever it lies. Raises InputError if the video ends before it."""
@@ -85,9 +87,8 @@ class ShotFrames:
         return self._footage.stacked(at + span.start, at + span.stop)
 
     def alpha(self, span: range) -> list[Tensor | None]:
-        """Transparency (h, w) in [0, 1] of frames that were just read; None where the video has none."""
-        at = self._shot.start
-        return [frame.alpha for frame in self._footage.held(at + span.start, at + span.stop)]
+        """Transparency (h, w) in [0, 1]; None where the video has none."""
+        return self._footage.alpha(self._shot.start + span.start, self._shot.start + span.stop)
 
     def read_near(self, number: int, reach: int) -> Tensor:
         near = range(max(0, number - reach), min(len(self), number + reach + 1))

@@ -27,7 +27,9 @@ from .conditioning.temporal import carry
 from .decode import decode_clip
 from .decoder.detail_decoder import DetailDecoder
 from .errors import InputError
+from .media.colour import ColourConfig
 from .models import Models
+from .preclean import Precleaned
 from .reference.key_frame import check_key_frame, choose_key_frame
 from .segments import Frames, InMemory, Segment, segments, widened
 from .settings import EnhanceConfig, at_once
@@ -80,10 +82,18 @@ class Enhancer:
         with self._timed("look"):
             Clip(frames, self.config.output_size(frames.shape[-2], frames.shape[-1]))  # refuse unusable frames now
             pictures = self._pictures(frames, reference)
-        shot = InMemory(frames)
+        shot = self.precleaned(InMemory(frames), on_progress or silent)
         references = self.references(shot, pictures)
         for segment in self.segments(len(shot)):
             yield from self.run_segment(shot, segment, references, on_progress)
+
+    def precleaned(self, shot: Frames, report: OnProgress = silent) -> Frames:
+        """The shot as the rest is to see it: after a first pass at its own size, if `EnhanceConfig.preclean` asks for it."""
+        return Precleaned(shot, self._first_pass, self.config.preclean, report) if self.config.preclean else shot
+
+    def _first_pass(self) -> Enhancer:
+        return Enhancer(self.models, replace(self.config, preclean=0.0, scale=1.0, size=None, key_frame=None, noise_level=0,
+                                             reference_strength=0.0, colour=ColourConfig()))
 
     @property
     def reach(self) -> int:
@@ -126,7 +136,9 @@ class Enhancer:
                     on_progress: OnProgress | None = None) -> Iterator[Tensor]:
         """Enhance one segment of a shot; yields its own frames as `run` does. references: of the whole shot."""
         config, report, seen, read = self.config, on_progress or silent, segment.seen, segment.read
-        frames, keys = shot.read(read), [reference.key for reference in references]
+        with self._timed("read"):
+            frames = shot.read(read)
+        keys = [reference.key for reference in references]
         around = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), read.start,
                       {key: shot.read_one(key) for key in keys})
         clip, chunk = around.part(_rows(seen, around)), self._at_once(around.size)

@@ -27,6 +27,7 @@ class EnhanceConfig:
     key_frame: int | None = None  # None = a sharp, central one is chosen
     noise_level: int | None = None  # n in [0, 1000): small keeps the input, large lets detail be invented
     reference_strength: float = 1.0  # 0 = exactly as without any reference
+    preclean: float = 0.0  # share of what a first pass at the clip's own size changes; 0 = no such pass, see `preclean`
     steps: int | None = None
     seed: int = 0
     fit: Fit = "cover"  # of the user's reference: cover, contain, stretch
@@ -50,6 +51,8 @@ class EnhanceConfig:
             raise InputError(f"noise level must be in [0, 999], got {self.noise_level}")
         if not 0 <= self.reference_strength <= 1:
             raise InputError(f"reference strength must be in [0, 1], got {self.reference_strength}")
+        if not 0 <= self.preclean <= 1:
+            raise InputError(f"preclean must be in [0, 1], got {self.preclean}")
         if not 0 <= self.steadiness <= 1:
             raise InputError(f"steadiness must be in [0, 1], got {self.steadiness}")
         if self.steps is not None and self.steps < 1:

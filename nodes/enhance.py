@@ -75,6 +75,10 @@ class GenVEEnhanceVideo(io.ComfyNode):
                 advanced(io.Boolean.Input("all_frames", default=True, optional=True,
                                           tooltip="Off, for a long VIDEO file: IMAGE is the first frame only, VIDEO is a file "
                                                   "in ComfyUI's temp folder, and memory does not depend on the length.")),
+                advanced(io.Float.Input("preclean", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, optional=True,
+                                        display_mode=io.NumberDisplay.slider,
+                                        tooltip="For clips much poorer than their size, of old cameras and codecs: how much "
+                                                "a pass at their own size cleans them before they are enlarged; 0 = none.")),
             ],
             outputs=[
                 io.Image.Output("frames", display_name="IMAGE", tooltip="The finished frames; an RGBA IMAGE keeps its alpha."),
@@ -87,7 +91,7 @@ class GenVEEnhanceVideo(io.ComfyNode):
     @explained
     def execute(cls, video, scale: float, n: int, strength: float, key_frame: int, seed: int, steps: int, width: int,
                 height: int, fit: str, match_colour: bool, window: int, overlap: int, colour: str, steadiness: float,
-                reference=None, bundle=None, all_frames: bool = True) -> io.NodeOutput:
+                reference=None, bundle=None, all_frames: bool = True, preclean: float = 0.0) -> io.NodeOutput:
         from ..genve_core.diffuser.windows import WindowConfig
         from ..genve_core.media import ColourConfig, probe
         from ..genve_core.pipeline import EnhanceConfig, Enhancer
@@ -95,8 +99,8 @@ class GenVEEnhanceVideo(io.ComfyNode):
         models = _bundled() if bundle is None else as_bundle(bundle)
         picture = None if reference is None else one_picture(reference, "reference")
         chosen = EnhanceConfig(
-            noise_level=n, steps=steps or None, reference_strength=strength, seed=seed, fit=fit,  # type: ignore[arg-type]
-            match_colour=match_colour, colour=ColourConfig(colour), steadiness=steadiness,  # type: ignore[arg-type]
+            noise_level=n, steps=steps or None, reference_strength=strength, preclean=preclean, seed=seed,
+            fit=fit, match_colour=match_colour, colour=ColourConfig(colour), steadiness=steadiness,  # type: ignore[arg-type]
             window=WindowConfig(window, overlap))
         key, path = None if key_frame == CHOOSE else key_frame, file_behind(video)
         if path is None:

@@ -20,7 +20,7 @@ from genve_core.footage import Footage, ShotFrames
 from genve_core.job import Job, as_stored, find_jobs, job_folder, store_piece
 from genve_core.media import VideoReader
 from genve_core.media.shots import Shot
-from genve_core.pipeline import EnhanceConfig, Enhancer
+from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
 from genve_core.segments import InMemory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +71,24 @@ def test_frames_on_both_sides_of_a_cut_equal_those_of_the_shots_alone(video, bun
     alone = torch.cat([whole(bundle, poor[shot.start : shot.stop], own) for shot, own in zip(film.shots, pictures)])
     assert frames.shape == (END, 3, 32, 48) and len(work) == 5
     assert (frames - alone).abs().max() < 1e-4
+
+
+def test_with_a_first_pass_too_and_transparency_is_kept(tmp_path, bundle):
+    frames = ((scenes() + 1) * 127.5).round().byte()
+    alpha = torch.arange(END, dtype=torch.uint8)[:, None, None, None].expand(END, 1, 32, 48)  # each frame's own
+    (tmp_path / "in").mkdir()
+    for i, frame in enumerate(torch.cat([frames, alpha], 1).permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(frame).save(tmp_path / "in" / f"{i:03}.png")
+    enhancer = enhancer_of(bundle, preclean=1.0)
+    with VideoReader(tmp_path / "in") as reader:
+        film, pictures, _ = assign(scan(reader), (), (32, 48))
+        run = FilmRun(enhancer, reader, film, pictures)
+        made = [item for piece in pieces(enhancer, film) for item in run.piece(piece)]
+        poor = torch.stack([frame.rgb for frame in reader])
+    alone = [enhance(poor[s.start : s.stop], bundle=bundle, device="cpu", scale=1.0, precision="float32", preclean=1.0,
+                     key_frame=s.key - s.start) for s in film.shots]
+    assert (torch.stack([rgb for rgb, _ in made]) - torch.cat(alone)).abs().max() < 1e-4
+    assert [round(float(alpha.mean() * 255)) for _, alpha in made] == list(range(END))
 
 
 def test_shot_frames_give_any_rising_spans_and_any_single_frame(video):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from fractions import Fraction
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from media_clips import write_clip
 from genve_core.bundle import load_bundle
 from genve_core.cli import main
 from genve_core.diffuser.windows import WindowConfig
-from genve_core.film import FilmRun, assign, pieces, retrying, scan
-from genve_core.fit import Free, Task, described, fitted, needed
+from genve_core.film import Film, FilmRun, assign, pieces, retrying, scan
+from genve_core.fit import Free, Task, described, film_task, fitted, needed
 from genve_core.job import job_folder, recorded_sizes
 from genve_core.media import VideoReader
+from genve_core.media.shots import Shot
 from genve_core.memory import _free_in_cgroups, free_ram, free_vram
 from genve_core.pipeline import EnhanceConfig, Enhancer
 from genve_core.settings import at_once
@@ -73,6 +75,13 @@ def test_a_gpu_is_given_more_frames_at_once_where_they_fit_into_its_memory():
     assert needed(Sizes(), gpu)["decode"] > needed(Sizes(), cpu)["decode"]
     assert fitted(Sizes(), gpu, Free(60 * GB, 16 * GB)) == Sizes()
     assert fitted(Sizes(), gpu, Free(60 * GB, 2 * GB)).chunk == 1
+
+
+@pytest.mark.parametrize(("scale", "preclean", "size"), [(0.5, 0.0, (90, 160)), (0.5, 1.0, (180, 320)), (2.0, 1.0, (360, 640))])
+def test_a_first_pass_at_the_clips_own_size_counts_too(tiny_bundle, scale, preclean, size):
+    enhancer = Enhancer(load_bundle(tiny_bundle), EnhanceConfig(scale=scale, preclean=preclean), "cpu")
+    film = Film([Fraction(i, 25) for i in range(9)], [Shot(0, 9, 4)], torch.zeros(9, 1))
+    assert film_task(enhancer, film, [{4: None}], (180, 320), Free(8 * GB)).size == size
 
 
 def test_small_frames_are_worked_on_more_at_once_and_take_no_more_memory():

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from genve_core.bundle import load_bundle
+from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
+from genve_core.segments import InMemory
+
+SHARED = {"precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle):
+    return load_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """Twenty frames of a smooth pattern moving right, 24 x 32 px, with noise."""
+    ys, xs = torch.meshgrid(torch.arange(24.0), torch.arange(32.0), indexing="ij")
+    waves = [torch.stack([torch.sin((xs - i) / 3), torch.cos(ys / 4), torch.sin((xs + ys - i) / 5)]) for i in range(20)]
+    noise = torch.randn(20, 3, 24, 32, generator=torch.Generator().manual_seed(3))
+    return (torch.stack(waves) * 0.8 + 0.1 * noise).clamp(-1, 1)
+
+
+def run(clip, bundle, reference=None, **config):
+    return enhance(clip, bundle=bundle, device="cpu", reference=reference, **{**SHARED, **config})
+
+
+def by_hand(clip, bundle, share=1.0):
+    return torch.lerp(clip, run(clip, bundle, scale=1.0, noise_level=0, reference_strength=0.0), share)
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_it_is_what_a_person_would_do_with_two_runs(clip, bundle, share):
+    cleaned = by_hand(clip, bundle, share)
+    assert not torch.equal(cleaned, clip)
+    assert torch.equal(run(clip, bundle, scale=2.0, preclean=share, key_frame=7),
+                       run(cleaned, bundle, scale=2.0, key_frame=7))
+
+
+def test_the_users_picture_is_taken_as_it_is(clip, bundle):
+    picture = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    settings = {"scale": 2.0, "key_frame": 7, "align": False}
+    assert torch.equal(run(clip, bundle, picture, preclean=1.0, **settings),
+                       run(by_hand(clip, bundle), bundle, picture, **settings))
+
+
+def test_segments_give_what_the_whole_gives(clip, bundle):
+    settings = {"scale": 2.0, "preclean": 1.0, "key_frame": 15}
+    torch.testing.assert_close(run(clip, bundle, segment=5, **settings), run(clip, bundle, **settings), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("segment", [4, 96])
+def test_frames_can_be_read_in_any_order(clip, bundle, segment):
+    enhancer = Enhancer(bundle, EnhanceConfig(scale=2.0, preclean=0.7, segment=segment, **SHARED), "cpu")
+    cleaned, wanted = enhancer.precleaned(InMemory(clip)), by_hand(clip, bundle, 0.7)
+    assert len(cleaned) == len(clip)
+    reads = [(cleaned.read_near(18, 3), wanted[15:]), (cleaned.read(range(0, 6)), wanted[:6]),
+             (cleaned.read(range(3, 9)), wanted[3:9]), (cleaned.read(range(9, 12)), wanted[9:12]),
+             (cleaned.read_one(18), wanted[18]), (cleaned.read(range(2, 5)), wanted[2:5]), (cleaned.read_one(0), wanted[0])]
+    for read, there in reads:
+        torch.testing.assert_close(read, there, atol=1e-4, rtol=0)
+
+
+def test_nothing_is_computed_twice_while_reading_forwards(clip, bundle):
+    told = []
+    enhancer = Enhancer(bundle, EnhanceConfig(preclean=1.0, segment=4, **SHARED), "cpu")
+    cleaned = enhancer.precleaned(InMemory(clip), lambda *said: told.append(said))
+    for start in range(0, 16, 4):
+        cleaned.read(range(max(0, start - 2), start + 4))
+    finished = [said for said in told if said[0] == "preclean" and said[1] == said[2]]
+    assert sum(done for _, done, _ in finished) == 16
+
+
+def test_off_there_is_no_first_pass(clip, bundle):
+    shot = InMemory(clip)
+    assert Enhancer(bundle, EnhanceConfig(**SHARED), "cpu").precleaned(shot) is shot
