@@ -1,6 +1,7 @@
 """Seconds per frame and peak memory of `enhance`, by stage.
 
     python benchmarks/enhance.py [--bundle genve-mini] [--size 704x448] [--frames 16] [--runs 3] [--device auto] [--chunk 2]
+        [--preclean 0]
 
 The clip is a pattern that moves, a quarter of the target's size; the reference is made from the clip. Memory is
 that of the process above what it held with the weights loaded (CPU), or torch's peak (GPU). Loading is not counted.
@@ -28,7 +29,8 @@ def main() -> None:
     args = parse()
     keep_freed_memory()  # as the command line does
     w, h = (int(side) for side in args.size.split("x"))
-    enhancer = Enhancer(load_bundle(args.bundle), EnhanceConfig(size=(h, w), steps=args.steps, chunk=args.chunk), args.device)
+    config = EnhanceConfig(size=(h, w), steps=args.steps, chunk=args.chunk, preclean=args.preclean)
+    enhancer = Enhancer(load_bundle(args.bundle), config, args.device)
     device = enhancer.device.type
     clip = moving_pattern(args.frames, h // 4, w // 4)
     for _ in enhancer.run(clip[:4]):  # warm-up
@@ -55,6 +57,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--runs", type=int, default=3)
     p.add_argument("--steps", type=int, default=None)
     p.add_argument("--device", default="auto")
+    p.add_argument("--preclean", type=float, default=EnhanceConfig.preclean)
     p.add_argument("--chunk", type=int, default=EnhanceConfig.chunk, help="frames encoded or decoded at once")
     return p.parse_args()
 

@@ -1,12 +1,13 @@
 """A first pass at the clip's own size: for clips that are much poorer than their size, as of old cameras and codecs.
 
-Ours, not the paper's; that cleaning comes before enlarging is RealBasicVSR's (CVPR 2022, section 3.2), which has a network
-of its own for it. Here the same networks do both: without a reference and at n = 0, so that only the second pass sharpens.
+Ours, not the paper's; that cleaning comes before enlarging is RealBasicVSR's (Chan et al., CVPR 2022), which has a
+network of its own for it. Here the same networks do both: without a reference and at n = 0, so that only the second pass
+sharpens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Precleaned:
-    """A shot's frames after the first pass; `Frames` again, made when they are read."""
+    """A shot's frames after the first pass; `Frames` again, made when they are read.
+
+    What a span is made of depends on the span alone, so that an interrupted run ends with the same bytes.
+    """
 
     def __init__(self, shot: Frames, first_pass: Callable[[], Enhancer], share: float, report: OnProgress = silent):
         """first_pass: the enhancer to read with, asked for anew each time, as its sizes may have become smaller.
@@ -34,20 +38,18 @@ class Precleaned:
         return len(self._shot)
 
     def read(self, span: range) -> Tensor:
-        frames = self._held(span)
-        if frames is None:
-            kept = self._held(range(span.start, self._span.stop)) if span.start in self._span else None
-            made = [] if kept is None else [kept]
-            frames = torch.cat([*made, *self._cleaned(range(span.start + sum(map(len, made)), span.stop))])
-            self._span, self._frames = span, frames
-        return frames
+        if span != self._span:
+            self._span, self._frames = range(0), torch.empty(0)  # makes room
+            self._frames = self._cleaned(span)
+            self._span = span
+        return self._frames
 
     def read_near(self, number: int, reach: int) -> Tensor:
         near = widened(range(number, number + 1), reach, len(self))
-        if len(self._first_pass().segments(len(self))) == 1:  # it will be cleaned whole anyway
-            self.read(range(len(self)))
-        frames = self._held(near)
-        frames = torch.cat([*self._cleaned(near)]) if frames is None else frames
+        if len(self._first_pass().segments(len(self))) == 1:  # then all of it will be read
+            frames = self.read(range(len(self)))[near.start : near.stop]
+        else:
+            frames = self._cleaned(near)
         self._keys[number] = frames[number - near.start].clone()  # wanted again with every segment
         return frames
 
@@ -56,20 +58,16 @@ class Precleaned:
             self.read_near(number, 0)
         return self._keys[number]
 
-    def _held(self, span: range) -> Tensor | None:
-        inside = self._span.start <= span.start and span.stop <= self._span.stop
-        return self._frames[span.start - self._span.start : span.stop - self._span.start] if inside else None
-
-    def _cleaned(self, own: range) -> Iterator[Tensor]:
-        """Frames `own`, (1, 3, h, w) each."""
-        first_pass, done = self._first_pass(), 0
+    def _cleaned(self, own: range) -> Tensor:
+        """Frames `own`, (k, 3, h, w)."""
+        first_pass, cleaned = self._first_pass(), []
 
         def stay(stage: str, ready: int, total: int) -> None:
-            self._report("preclean", done, len(own))
+            self._report("preclean", len(cleaned), len(own))
 
         for segment in first_pass.segments(len(self), own):
             poor = self._shot.read(segment.read)[segment.own.start - segment.read.start :]
             for i, frame in enumerate(first_pass.run_segment(self._shot, segment, [], stay)):
-                done += 1
-                self._report("preclean", done, len(own))
-                yield torch.lerp(poor[i : i + 1], frame, self._share)
+                cleaned.append(torch.lerp(poor[i], frame[0], self._share))
+                self._report("preclean", len(cleaned), len(own))
+        return torch.stack(cleaned)

@@ -189,8 +189,9 @@ def genve(video, tiny_bundle, tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(genve, tmp_path, monkeypatch):
-    assert genve(out="whole.mkv")[0] == 0
+@pytest.mark.parametrize("options", [(), ("--preclean", "1")])
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(genve, tmp_path, monkeypatch, options):
+    assert genve(*options, out="whole.mkv")[0] == 0
     kept = Job.keep
 
     def stopped_in_the_third(self, piece, frames):
@@ -199,12 +200,12 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(genve, tmp_path
         kept(self, piece, frames)
 
     monkeypatch.setattr(Job, "keep", stopped_in_the_third)
-    code, err = genve()
+    code, err = genve(*options)
     assert code == 130 and err.splitlines()[-1].endswith("the same command goes on") and not Path("out.mkv").exists()
     (job,) = find_jobs(tmp_path)
     assert (job.output, job.finished) == ("out.mkv", 2) and job.bytes > 0
     monkeypatch.setattr(Job, "keep", kept)
-    code, err = genve()
+    code, err = genve(*options)
     assert code == 0 and f"going on: 2 of {job.pieces} pieces are finished" in err
     assert Path("out.mkv").read_bytes() == Path("whole.mkv").read_bytes()
     assert not find_jobs(tmp_path) and not list(tmp_path.glob(".*"))

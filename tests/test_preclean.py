@@ -62,14 +62,12 @@ def test_frames_can_be_read_in_any_order(clip, bundle, segment):
         torch.testing.assert_close(read, there, atol=1e-4, rtol=0)
 
 
-def test_nothing_is_computed_twice_while_reading_forwards(clip, bundle):
+def test_a_shot_of_one_segment_is_cleaned_once(clip, bundle):
     told = []
-    enhancer = Enhancer(bundle, EnhanceConfig(preclean=1.0, segment=4, **SHARED), "cpu")
-    cleaned = enhancer.precleaned(InMemory(clip), lambda *said: told.append(said))
-    for start in range(0, 16, 4):
-        cleaned.read(range(max(0, start - 2), start + 4))
-    finished = [said for said in told if said[0] == "preclean" and said[1] == said[2]]
-    assert sum(done for _, done, _ in finished) == 16
+    run(clip, bundle, scale=2.0, preclean=1.0, on_progress=lambda *said: told.append(said))
+    stages = [stage for stage, _, _ in told]
+    assert sum(said == ("preclean", len(clip), len(clip)) for said in told) == 1
+    assert stages.index("encode") > max(i for i, stage in enumerate(stages) if stage == "preclean")
 
 
 def test_off_there_is_no_first_pass(clip, bundle):
