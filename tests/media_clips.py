@@ -21,6 +21,13 @@ def smooth_video(frames: int = 5, h: int = 23, w: int = 37, seed: int = 0) -> Te
     return torch.nn.functional.interpolate(coarse, size=(h, w), mode="bicubic").clamp(0, 1) * 2 - 1
 
 
+def moving_pattern(frames: int, h: int, w: int) -> Tensor:
+    """(f, 3, h, w) in [-0.8, 0.8] of smooth waves, most of which move right by a pixel a frame."""
+    ys, xs = torch.meshgrid(torch.arange(float(h)), torch.arange(float(w)), indexing="ij")
+    waves = [torch.stack([torch.sin((xs - i) / 3), torch.cos(ys / 4), torch.sin((xs + ys - i) / 5)]) for i in range(frames)]
+    return torch.stack(waves) * 0.8
+
+
 def to_bytes(video: Tensor) -> np.ndarray:
     return ((video + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 

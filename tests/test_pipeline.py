@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from media_clips import moving_pattern
 
 from genve_core.bundle import load_bundle
 from genve_core.clip import Clip
@@ -18,10 +19,7 @@ def bundle(tiny_bundle):
 
 @pytest.fixture(scope="module")
 def clip():
-    """Seven frames of a smooth pattern moving right, 19 x 27 px."""
-    ys, xs = torch.meshgrid(torch.arange(19.0), torch.arange(27.0), indexing="ij")
-    waves = [torch.stack([torch.sin((xs - i) / 3), torch.cos(ys / 4), torch.sin((xs + ys - i) / 5)]) for i in range(7)]
-    return torch.stack(waves) * 0.8
+    return moving_pattern(7, 19, 27)
 
 
 @pytest.fixture(scope="module")

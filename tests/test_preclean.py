@@ -1,5 +1,6 @@
 import pytest
 import torch
+from media_clips import moving_pattern
 
 from genve_core.bundle import load_bundle
 from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
@@ -15,11 +16,9 @@ def bundle(tiny_bundle):
 
 @pytest.fixture(scope="module")
 def clip():
-    """Twenty frames of a smooth pattern moving right, 24 x 32 px, with noise."""
-    ys, xs = torch.meshgrid(torch.arange(24.0), torch.arange(32.0), indexing="ij")
-    waves = [torch.stack([torch.sin((xs - i) / 3), torch.cos(ys / 4), torch.sin((xs + ys - i) / 5)]) for i in range(20)]
+    """Twenty frames, 24 x 32 px, with noise."""
     noise = torch.randn(20, 3, 24, 32, generator=torch.Generator().manual_seed(3))
-    return (torch.stack(waves) * 0.8 + 0.1 * noise).clamp(-1, 1)
+    return (moving_pattern(20, 24, 32) + 0.1 * noise).clamp(-1, 1)
 
 
 def run(clip, bundle, reference=None, **config):

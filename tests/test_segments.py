@@ -1,5 +1,6 @@
 import pytest
 import torch
+from media_clips import moving_pattern
 
 from genve_core.bundle import load_bundle
 from genve_core.diffuser.windows import WindowConfig, windows
@@ -47,10 +48,7 @@ def bundle(tiny_bundle):
 
 @pytest.fixture(scope="module")
 def shot():
-    """23 frames of a pattern that moves right, 16 x 24 px."""
-    ys, xs = torch.meshgrid(torch.arange(16.0), torch.arange(24.0), indexing="ij")
-    waves = [torch.stack([torch.sin((xs - i) / 3), torch.cos(ys / 4), torch.sin((xs + ys - i) / 5)]) for i in range(23)]
-    return torch.stack(waves) * 0.8
+    return moving_pattern(23, 16, 24)
 
 
 @pytest.mark.parametrize("steps", [1, 2])
