@@ -109,7 +109,7 @@ def poor_flow(lq: Tensor, row: range, key: int, size: int, config: FlowConfig) -
     return *to_key, forward[own], backward[own]
 
 
-def _save(record: dict[str, Tensor], path: Path) -> None:
+def save_record(record: dict[str, Tensor], path: Path) -> None:
     temporary = path.with_suffix(".part")
     save_file(record, temporary)
     os.replace(temporary, path)
@@ -124,13 +124,13 @@ def _work(job: tuple) -> int:
         clips = video_clips(payload, config.reach, config.size, len(ids), rng)
         for i, frames in zip(ids, clips, strict=False):
             if not (path := out / f"clip_{i:05d}.safetensors").exists():
-                _save(make_record(frames, config, np.random.default_rng([seed, i])), path)
+                save_record(make_record(frames, config, np.random.default_rng([seed, i])), path)
         return len(ids)
     for i in ids:
         if not (path := out / f"clip_{i:05d}.safetensors").exists():
             rng = np.random.default_rng([seed, i])
             frames = camera_clip(payload, config.reach, config.size, config.camera, config.look, rng)
-            _save(make_record(frames, config, rng), path)
+            save_record(make_record(frames, config, rng), path)
     return len(ids)
 
 

@@ -1,0 +1,75 @@
+"""`python -m genve_core.training.precleaned`: stored clips whose poor frames have been through the first pass."""
+
+import pytest
+import torch
+from media_clips import moving_pattern
+from safetensors.torch import load_file, save_file
+
+from genve_core.bundle import load_bundle
+from genve_core.errors import InputError
+from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
+from genve_core.training.clip_store import CLIP_FRAMES, to_uint8
+from genve_core.training.precleaned import main, preclean_record
+
+FAR, ROW = slice(0, 1), slice(1, None)
+
+
+def clip(key: int) -> dict[str, torch.Tensor]:
+    """A record with noisy frames; its key frame is number `key`, the row starts at 2."""
+    noise = torch.randn(12, 3, 24, 32, generator=torch.Generator().manual_seed(4))
+    frames = to_uint8(moving_pattern(12, 24, 32) + 0.1 * noise)
+    return {"lq": frames[[key, *range(2, 2 + CLIP_FRAMES)]], "hq": frames[:1]}
+
+
+def by_hand(frames, bundle):
+    cleaned = enhance(frames.float() / 127.5 - 1, bundle=load_bundle(bundle), device="cpu", scale=1.0, noise_level=0,
+                      reference_strength=0.0)
+    return to_uint8(cleaned)
+
+
+@pytest.fixture
+def enhancer(tiny_bundle):
+    return Enhancer(load_bundle(tiny_bundle), EnhanceConfig(preclean=1.0), "cpu")
+
+
+def test_poor_frames_are_what_the_second_pass_sees_and_the_rest_stays(tiny_bundle, enhancer):
+    record = clip(key=0)
+    made = preclean_record(record, enhancer)
+    assert torch.equal(made["lq"][ROW], by_hand(record["lq"][ROW], tiny_bundle))
+    assert torch.equal(made["lq"][FAR], by_hand(record["lq"][FAR], tiny_bundle))
+    assert not torch.equal(made["lq"], record["lq"])
+    assert torch.equal(made["hq"], record["hq"])
+
+
+def test_a_key_frame_of_the_row_is_the_rows(enhancer):
+    made = preclean_record(clip(key=5), enhancer)
+    assert torch.equal(made["lq"][0], made["lq"][1 + 5 - 2])
+
+
+def test_a_share_of_the_clips_is_made_in_folders_as_they_were(tmp_path, tiny_bundle):
+    for i in range(4):
+        path = tmp_path / "clips" / f"kind{i % 2}" / f"clip_{i:05d}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(clip(key=i), path)
+    command = [str(tmp_path / "clips"), "--out", str(tmp_path / "made"), "--bundle", str(tiny_bundle)]
+    main([*command, "--share", "0.5"])
+    first = {p: p.stat().st_mtime_ns for p in (tmp_path / "made").glob("*/clip_*.safetensors")}
+    assert len(first) == 2
+    main(command)
+    made = sorted((tmp_path / "made").glob("*/clip_*.safetensors"))
+    assert [p.relative_to(tmp_path / "made") for p in made] == \
+        [p.relative_to(tmp_path / "clips") for p in sorted((tmp_path / "clips").glob("*/*"))]
+    assert {p: p.stat().st_mtime_ns for p in first} == first, "what was there is made again"
+    for path in made:
+        assert not torch.equal(load_file(path)["lq"], load_file(tmp_path / "clips" / path.relative_to(tmp_path / "made"))["lq"])
+
+
+def test_a_folder_without_clips_is_refused(tmp_path, tiny_bundle):
+    with pytest.raises(InputError, match=r"has no clips to take 1 of; make them with `genve train clips"):
+        main([str(tmp_path), "--out", str(tmp_path / "made"), "--bundle", str(tiny_bundle)])
+
+
+@pytest.mark.parametrize("share", ["0", "1.2"])
+def test_a_share_is_above_0_and_at_most_1(share, tmp_path):
+    with pytest.raises(InputError, match=rf"--share must be above 0 and at most 1, got {share}"):
+        main([str(tmp_path), "--out", str(tmp_path / "made"), "--share", share])
