@@ -74,8 +74,9 @@ def _flow(config: dict[str, Any]) -> nn.Module:
 
 BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "vae": _vae, "unet": _unet, "motion": _motion, "controller": _controller, "decoder": _decoder, "flow": _flow,
+    "decoder_precleaned": _decoder,
 }
-REQUIRED = ("vae", "unet", "motion", "controller", "decoder")  # what `enhance` needs; `flow` may be absent
+REQUIRED = ("vae", "unet", "motion", "controller", "decoder")  # what `enhance` needs; the others may be absent
 
 
 @dataclass

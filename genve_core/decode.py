@@ -42,7 +42,7 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     memory: of this clip and flow; another n on the CPU then takes about two thirds of the time, with the same result.
     """
     wanted = range(len(clip)) if frames is None else frames
-    decoder = cast(DetailDecoder, models.build("decoder"))
+    decoder = cast(DetailDecoder, models.build(models.decoder))
     span = widened(wanted, decoder.fused, len(clip))
     views = decoder.views if steadiness == 1 else 1
     # beside a picture that was given, one that was made from a poor frame has nothing to show
@@ -108,7 +108,7 @@ def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, re
                  memory: DecoderMemory) -> tuple[Tensor, Tensor]:
     size, most = padded_size(up.clip.size, MULTIPLE), tiling.decode**2
     work = activation_bytes("decoder", part.stop - part.start, size, tiling.decode)
-    decoder = cast(DetailDecoder, models.ready("decoder", work=work)[0])
+    decoder = cast(DetailDecoder, models.ready(models.decoder, work=work)[0])
     # by its number in the shot, so that a frame is seen the same way whatever it is decoded with
     batch = Batch([(up.clip.first + i) % views for i in range(part.start, part.stop)], size)
     latents = batch.split_latents(Z_0[0, part].to(models.device), decoder.turn)

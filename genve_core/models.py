@@ -14,12 +14,12 @@ from .devices import has_bf16, pick_device
 from .diffuser.backbone import ImageDiffuser, MotionDiffuser
 from .noise_schedule import NoiseSchedule
 
-NETWORKS = ("vae", "image", "video", "controller", "decoder", "flow")
+NETWORKS = ("vae", "image", "video", "controller", "decoder", "flow", "decoder_precleaned")
 # All convolution: on a CPU it takes 0.8 to 0.9 of the time with channels last (`docs/model-design/speed.md`). The
 # diffusers take longer so, as their attention and group norms want the other order; GPUs have not been measured.
-CONVOLVING = ("vae", "decoder")
+CONVOLVING = ("vae", "decoder", "decoder_precleaned")
 # Autocast would make their weights bf16 anew in every call. The VAE is left alone: ComfyUI's own nodes use it in float32.
-HELD_IN_BF16 = ("image", "video", "controller", "decoder")
+HELD_IN_BF16 = ("image", "video", "controller", "decoder", "decoder_precleaned")
 
 
 class Models:
@@ -34,6 +34,13 @@ class Models:
         self.bf16 = precision == "bf16" or (precision == "auto" and has_bf16(self.device))
         self.schedule, self.defaults = NoiseSchedule(bundle.schedule), bundle.defaults
         self._built: dict[str, nn.Module] = {}
+        self.decoder = "decoder"  # the one of `NETWORKS` that decodes
+
+    def for_preclean(self) -> Models:
+        """The same networks, of which the decoder trained on precleaned frames decodes, if the bundle has one."""
+        models = copy.copy(self)  # what is built is shared
+        models.decoder = "decoder_precleaned" if "decoder_precleaned" in self.bundle.components else "decoder"
+        return models
 
     def ready(self, *names: str, work: int = 0) -> tuple[nn.Module, ...]:
         """Networks on the device, to be used at once.

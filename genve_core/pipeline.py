@@ -60,7 +60,8 @@ class Enhancer:
 
     def __init__(self, bundle: Bundle | Models, config: EnhanceConfig = EnhanceConfig(), device: str = "auto"):
         self.config = config
-        self.models = bundle if isinstance(bundle, Models) else Models(bundle, device, config.precision)
+        models = bundle if isinstance(bundle, Models) else Models(bundle, device, config.precision)
+        self.models = models.for_preclean() if config.preclean else models
         self.device = self.models.device
         defaults = self.models.defaults
         self.n = defaults.noise_level if config.noise_level is None else config.noise_level
@@ -98,7 +99,7 @@ class Enhancer:
     @property
     def reach(self) -> int:
         """How many frames decoding looks to either side: the decoder, and the final fusion further."""
-        decoder = cast(DetailDecoder, self.models.build("decoder"))
+        decoder = cast(DetailDecoder, self.models.build(self.models.decoder))
         return decoder.reach + decoder.fused
 
     def segments(self, frames: int, own: range | None = None) -> list[Segment]:

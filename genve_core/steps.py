@@ -179,7 +179,8 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
     steps = steps or defaults.image_steps
     with models.computing():
         up = clip.up_at(key, models.device)
-        image_diffuser, decoder = models.ready("image", "decoder", work=activation_bytes("decoder", 1, up.shape, tiling.decode))
+        work = activation_bytes("decoder", 1, up.shape, tiling.decode)
+        image_diffuser, decoder = models.ready("image", models.decoder, work=work)
         y = make_reference(image_diffuser, Z[:, key - clip.first].to(models.device), models.schedule,
                            start=defaults.image_start if start is None else start,
                            steps=steps, gamma_max=gamma_max, noise=noise, seed=seed,

@@ -72,7 +72,7 @@ def sweep(models: Models, clip: Clip, Z: Tensor, references: Mapping[str, Sequen
         raise InputError(f"the sweep would have {len(settings) * len(config.frames)} pictures, at most {MOST} are made; "
                          f"choose fewer levels, references or frames")
     times = models.defaults.video_times(config.steps)
-    fused = cast(DetailDecoder, models.build("decoder")).fused
+    fused = cast(DetailDecoder, models.build(models.decoder)).fused
     for done, ((name, used), n) in enumerate(settings):
         def stay(stage: str, ready: int, total: int, done: int = done) -> None:
             report("sweep", done, len(settings))

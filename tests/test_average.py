@@ -46,3 +46,13 @@ def test_what_cannot_be_averaged_is_refused(tunes, tmp_path):
     with pytest.raises(InputError, match=r"decoder of bundle .*tuned has another size than that of"):
         main(["decoder", f"{start}=0.5", f"{tuned}=0.5", *into])
     assert not (tmp_path / "mean").exists()
+
+
+def test_the_mean_can_become_another_component(tunes, tmp_path):
+    start, tuned = tunes
+    main(["decoder", f"{start}=0", f"{tuned}=1", "--as", "decoder_precleaned", "--into", str(tmp_path / "both")])
+    both = load_bundle(tmp_path / "both")
+    for component, source in (("decoder", start), ("decoder_precleaned", tuned)):
+        wanted = load_bundle(source)["decoder"].state_dict()
+        assert all(torch.equal(both[component].state_dict()[key], value) for key, value in wanted.items()), component
+    assert both.training[-1]["stage"] == "decoder_precleaned: mean of fine-tunes"

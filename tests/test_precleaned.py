@@ -21,9 +21,10 @@ def clip(key: int) -> dict[str, torch.Tensor]:
     return {"lq": frames[[key, *range(2, 2 + CLIP_FRAMES)]], "hq": frames[:1]}
 
 
-def by_hand(frames, bundle):
-    cleaned = enhance(frames.float() / 127.5 - 1, bundle=load_bundle(bundle), device="cpu", scale=1.0, noise_level=0,
-                      reference_strength=0.0)
+def by_hand(frames, folder):
+    bundle = load_bundle(folder)
+    bundle.components["decoder"] = bundle["decoder_precleaned"]
+    cleaned = enhance(frames.float() / 127.5 - 1, bundle=bundle, device="cpu", scale=1.0, noise_level=0, reference_strength=0.0)
     return to_uint8(cleaned)
 
 

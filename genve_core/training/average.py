@@ -3,7 +3,8 @@
 
     python -m genve_core.training.average decoder genve-mini=0.5 runs/a/bundle=0.25 runs/b/bundle=0.25 --into runs/mean/bundle
 
-The other components, and all that is said about them, are those of the first bundle.
+The other components, and all that is said about them, are those of the first bundle; with `--as` the averaged one too, and
+the mean becomes another component (`genve-mini=0` then gives the rest alone).
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from pathlib import Path
 
 import torch
 
-from ..bundle import load_bundle, save_component
+from ..bundle import BUILDERS, load_bundle, save_component
 from ..errors import InputError
 from .start import copy_bundle
 
 
-def average(part: str, shares: dict[str, float], into: Path) -> None:
+def average(part: str, shares: dict[str, float], into: Path, target: str | None = None) -> None:
     """Write a copy of the first bundle into the folder `into`, its component `part` the weighted mean of all.
 
     shares: {bundle's name or folder: weight}, two or more, whose weights add up to 1.
+    target: the component that becomes the mean, `part` staying as it is; None = `part` itself.
     Raises InputError if they do not, if a bundle lacks the component or has it in another size.
     """
     if len(shares) < 2 or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
@@ -39,7 +41,8 @@ def average(part: str, shares: dict[str, float], into: Path) -> None:
             mean[key] += shares[name] * state[key].float()
     first.float().load_state_dict(mean)
     copy_bundle(next(iter(shares)), into)
-    save_component(into, part, first, {"stage": f"{part}: mean of fine-tunes", "weights": list(shares.values())})
+    target = target or part
+    save_component(into, target, first, {"stage": f"{target}: mean of fine-tunes", "weights": list(shares.values())})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,8 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
     p.add_argument("part", help="component, such as decoder")
     p.add_argument("bundles", nargs="+", metavar="BUNDLE=WEIGHT", help="name or folder; the first gives the rest of the bundle")
     p.add_argument("--into", type=Path, required=True, metavar="DIR", help="folder for the new bundle")
+    p.add_argument("--as", dest="target", choices=tuple(BUILDERS), help="what the mean becomes, such as decoder_precleaned")
     args = p.parse_args(arguments)
-    average(args.part, _shares(args.bundles), args.into)
+    average(args.part, _shares(args.bundles), args.into, args.target)
 
 
 def _shares(texts: list[str]) -> dict[str, float]:
