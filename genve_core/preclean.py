@@ -1,8 +1,8 @@
 """A first pass at the clip's own size: for clips that are much poorer than their size, as of old cameras and codecs.
 
 Ours, not the paper's; that cleaning comes before enlarging is RealBasicVSR's (Chan et al., CVPR 2022), which has a
-network of its own for it. Here the same networks do both: without a reference and at n = 0, so that only the second pass
-sharpens.
+network of its own for it. Here the same networks do both, with the decoder that was trained on what the first pass makes
+(`Models.for_preclean`); the first pass has no reference and n = 0, so that only the second sharpens.
 """
 
 from __future__ import annotations

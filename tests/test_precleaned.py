@@ -52,17 +52,18 @@ def test_a_share_of_the_clips_is_made_in_folders_as_they_were(tmp_path, tiny_bun
         path = tmp_path / "clips" / f"kind{i % 2}" / f"clip_{i:05d}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(clip(key=i), path)
-    command = [str(tmp_path / "clips"), "--out", str(tmp_path / "made"), "--bundle", str(tiny_bundle)]
+    out = tmp_path / "clips" / "made"
+    command = [str(tmp_path / "clips"), "--out", str(out), "--bundle", str(tiny_bundle)]
     main([*command, "--share", "0.5"])
-    first = {p: p.stat().st_mtime_ns for p in (tmp_path / "made").glob("*/clip_*.safetensors")}
+    first = {p: p.stat().st_mtime_ns for p in out.glob("*/clip_*.safetensors")}
     assert len(first) == 2
     main(command)
-    made = sorted((tmp_path / "made").glob("*/clip_*.safetensors"))
-    assert [p.relative_to(tmp_path / "made") for p in made] == \
-        [p.relative_to(tmp_path / "clips") for p in sorted((tmp_path / "clips").glob("*/*"))]
+    made = sorted(out.glob("**/clip_*.safetensors"))
+    assert [p.relative_to(out) for p in made] == \
+        [p.relative_to(tmp_path / "clips") for p in sorted((tmp_path / "clips").glob("kind*/*"))]
     assert {p: p.stat().st_mtime_ns for p in first} == first, "what was there is made again"
     for path in made:
-        assert not torch.equal(load_file(path)["lq"], load_file(tmp_path / "clips" / path.relative_to(tmp_path / "made"))["lq"])
+        assert not torch.equal(load_file(path)["lq"], load_file(tmp_path / "clips" / path.relative_to(out))["lq"])
 
 
 def test_a_folder_without_clips_is_refused(tmp_path, tiny_bundle):

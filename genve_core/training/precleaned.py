@@ -54,7 +54,8 @@ def preclean_clips(clips: Path, out: Path, share: float, bundle: str, seed: int 
 
     if not 0 < share <= 1:
         raise InputError(f"--share must be above 0 and at most 1, got {share:g}")
-    names = sorted(glob("**/clip_*.safetensors", root_dir=clips, recursive=True))  # follows links
+    found = sorted(glob("**/clip_*.safetensors", root_dir=clips, recursive=True))  # follows links
+    names = [name for name in found if not (clips / name).is_relative_to(out)]  # out may lie in clips
     picked = np.random.default_rng(seed).permutation(names)[: round(share * len(names))]
     if not len(picked):
         raise InputError(f"{clips} has no clips to take {share:g} of; make them with `genve train clips --out {clips}`")
