@@ -40,9 +40,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         unet = build_image_unet(4, (16, 32), 1)
         video_unet = from_image_unet(unet, max_frames=16)
         controller = VideoController.from_unet(video_unet, LCAConfig(dim=16, heads=2, d=2))
-        decoder, second = (DetailDecoder(latent_channels=4, channels=(8, 8, 16), depth=(1, 1, 1, 1, 1),
-                                         full_noise=400, views=5) for _ in range(2))
-        for layer in (*controller.zero_convs, decoder.tail, decoder.further[-1], second.tail, second.further[-1]):
+        decoder = DetailDecoder(latent_channels=4, channels=(8, 8, 16), depth=(1, 1, 1, 1, 1),
+                                full_noise=400, views=5)
+        for layer in (*controller.zero_convs, decoder.tail, decoder.further[-1]):
             nn.init.normal_(layer.weight, std=0.05)
         parts = {
             "vae": MiniVAE(latent_channels=4, channels=(8, 8, 16), depth=1),
@@ -50,8 +50,10 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "motion": motion_adapter_of(video_unet),
             "controller": controller,
             "decoder": decoder,
-            "decoder_precleaned": second,
         }
+        parts["decoder_precleaned"] = other = DetailDecoder.from_config(decoder.config)
+        for layer in (other.tail, other.further[-1]):
+            nn.init.normal_(layer.weight, std=0.05)
         for name, module in parts.items():
             defaults = Defaults(steps=1, image_steps=1)
             save_component(folder, name, module, {"stage": name, "steps": 0}, defaults=defaults)
