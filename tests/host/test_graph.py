@@ -69,16 +69,9 @@ def test_graph_and_box_equal_the_command_line(host, files, tmp_path, options, se
     assert alike(host.saved("frames.pt"), frames)
 
 
-def test_preclean_equals_the_command_line_and_a_node_before(host, files, tmp_path):
+def test_preclean_equals_the_command_line(host, files, tmp_path):
     wanted = by_command_line(files, tmp_path, "--preclean", "1", "--key-frame", "3")
     result = host.run(enhance(source(), preclean=1.0, key_frame=3))
-    assert result.status == "success", result.errors
-    assert alike(in_bytes(host.saved("frames.pt")), wanted)
-
-    first = enhance(source(), scale=1.0, n=0, strength=0.0)["enhance"]
-    both = {**enhance(source(), key_frame=3), "first": first}
-    both["enhance"]["inputs"]["video"] = ["first", 0]
-    result = host.run(both)
     assert result.status == "success", result.errors
     assert alike(in_bytes(host.saved("frames.pt")), wanted)
 
