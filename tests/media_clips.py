@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import torch
 from av.filter import Graph
@@ -26,6 +27,14 @@ def moving_pattern(frames: int, h: int, w: int) -> Tensor:
     ys, xs = torch.meshgrid(torch.arange(float(h)), torch.arange(float(w)), indexing="ij")
     waves = [torch.stack([torch.sin((xs - i) / 3), torch.cos(ys / 4), torch.sin((xs + ys - i) / 5)]) for i in range(frames)]
     return torch.stack(waves) * 0.8
+
+
+def moving_frames(count: int, size: int = 64) -> np.ndarray:
+    """A smooth scene that moves right by 2 pixels a frame, uint8 (count, size, size, 3)."""
+    noise = np.random.default_rng(0).normal(0, 1, (size, size + 2 * count, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 4)
+    scene = (127.5 + 127.5 * np.clip(smooth / np.abs(smooth).max(), -1, 1)).astype(np.uint8)
+    return np.stack([scene[:, 2 * (count - i) : 2 * (count - i) + size] for i in range(count)])
 
 
 def to_bytes(video: Tensor) -> np.ndarray:

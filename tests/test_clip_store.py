@@ -1,7 +1,7 @@
-import cv2
 import numpy as np
 import pytest
 import torch
+from media_clips import moving_frames
 from safetensors.torch import save_file
 
 from genve_core.bundle import load_bundle
@@ -40,14 +40,6 @@ class Draws:
 
     def random(self) -> float:
         return 0.0 if self.mirror else 0.9
-
-
-def moving_frames(count: int, size: int = 64) -> np.ndarray:
-    """A smooth scene that moves right by 2 pixels a frame, uint8 (count, size, size, 3)."""
-    noise = np.random.default_rng(0).normal(0, 1, (size, size + 2 * count, 3)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 4)
-    scene = (127.5 + 127.5 * np.clip(smooth / np.abs(smooth).max(), -1, 1)).astype(np.uint8)
-    return np.stack([scene[:, 2 * (count - i) : 2 * (count - i) + size] for i in range(count)])
 
 
 def stored_clip(scale: int = 4) -> dict[str, torch.Tensor]:

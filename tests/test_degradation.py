@@ -187,6 +187,19 @@ def test_a_sharpened_clip_has_rims_at_edges_and_nowhere_else():
     assert torch.allclose(sharp[..., 24:], video[..., 24:], atol=1e-5)
 
 
+def test_a_camera_sharpens_as_much_and_as_wide_as_asked():
+    def rims(amount: float, sigma: float) -> torch.Tensor:
+        config = DegradationConfig(mild=1.0, clean=0.0, mild_blur=(0.1, 0.1), mild_noise=(0.0, 0.0), crf=(0, 1), sharpened=1.0,
+                                   sharpening=(amount, amount), radius=(sigma, sigma))
+        step = torch.full((1, 3, 48, 128), -0.5)
+        step[..., 64:] = 0.5
+        return d.degrade(step, 2, config, rng(5))[0, 0, 12, 32:]  # from the edge on
+
+    weak, strong, wide = rims(0.3, 0.8), rims(1.0, 0.8), rims(1.0, 2.0)
+    assert 0.51 < weak.max() < strong.max() - 0.05
+    assert strong[2] < 0.51 and wide[2] > strong[2] + 0.05, "how far the rim reaches"
+
+
 def test_jpeg_takes_any_size_and_a_quality_a_frame():
     video = clip(2, 19, 35)
     back = d.jpeg(video, torch.tensor([95.0, 10.0]))

@@ -1,15 +1,25 @@
 """`python -m genve_core.training.precleaned`: stored clips whose poor frames have been through the first pass."""
 
+import numpy as np
 import pytest
 import torch
-from media_clips import moving_pattern
+from media_clips import moving_frames, moving_pattern
 from safetensors.torch import load_file, save_file
 
 from genve_core.bundle import load_bundle
 from genve_core.errors import InputError
 from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
-from genve_core.training.clip_store import CLIP_FRAMES, to_uint8
-from genve_core.training.precleaned import main, preclean_record
+from genve_core.training.clip_store import (
+    CLIP_FRAMES,
+    FLOWS,
+    ClipConfig,
+    ClipStore,
+    make_record,
+    save_record,
+    to_uint8,
+)
+from genve_core.training.degradation import DegradationConfig
+from genve_core.training.precleaned import first_pass_record, main, preclean_record
 
 FAR, ROW = slice(0, 1), slice(1, None)
 
@@ -75,3 +85,32 @@ def test_a_folder_without_clips_is_refused(tmp_path, tiny_bundle):
 def test_a_share_is_above_0_and_at_most_1(share, tmp_path):
     with pytest.raises(InputError, match=rf"--share must be above 0 and at most 1, got {share}"):
         main([str(tmp_path), "--out", str(tmp_path / "made"), "--share", share])
+
+
+def test_for_the_first_pass_sharp_frames_are_as_small_as_the_poor_ones():
+    clips = ClipConfig(size=256, reach=10, scales=(4,), scale_shares=(1.0,), degradation=DegradationConfig(clean=1.0))
+    frames = moving_frames(10, 256)  # by 2 pixels a frame, 0.5 of the poor ones
+    record = make_record(frames, clips, np.random.default_rng(1))
+    made = first_pass_record(record)
+    assert {name: tuple(t.shape[-2:]) for name, t in made.items()} == \
+        dict.fromkeys(("hq", "lq"), (64, 64)) | dict.fromkeys((*FLOWS, "valid", "true_valid"), (16, 16))
+    assert {name: t.dtype for name, t in made.items()} == {name: t.dtype for name, t in record.items()}
+    assert torch.equal(made["lq"], record["lq"])
+    assert (made["hq"].int() - made["lq"].int()).abs().max() <= 1, "what is only made smaller is all that is there"
+    inner = (slice(None), 0, slice(4, -4), slice(4, -4))
+    assert made["forward"][:-1][inner].float().mean().item() == pytest.approx(0.5 / 4, abs=0.03)
+    assert made["backward"][1:][inner].float().mean().item() == pytest.approx(-0.5 / 4, abs=0.03)
+    assert torch.allclose(made["to_key"][inner].float().mean(), record["to_key"].float()[:, 0].mean() / 4, atol=0.05)
+
+
+def test_clips_for_the_first_pass_need_room_for_a_crop():
+    with pytest.raises(InputError, match=r"must be a multiple of 32 pixels for the first pass, got 80; make clips of 640 pix"):
+        first_pass_record({"lq": torch.zeros(9, 3, 80, 80, dtype=torch.uint8)})
+
+
+def test_clips_for_the_first_pass_are_cropped_as_others(tmp_path):
+    clips = ClipConfig(size=128, reach=10, scales=(4,), scale_shares=(1.0,))
+    save_record(make_record(moving_frames(10, 128), clips, np.random.default_rng(1)), tmp_path / "clip_00000.safetensors")
+    main([str(tmp_path), "--out", str(tmp_path / "first"), "--first-pass"])
+    crop = ClipStore(tmp_path / "first").crop(np.random.default_rng(0), 32, 2)
+    assert crop["hq"].shape == crop["up"].shape == (3, 3, 32, 32)

@@ -32,6 +32,8 @@ class DegradationConfig:
     blocky: float = 0.0  # share of encoded clips whose codec is old or in haste and leaves its blocks as they are, see `BLOCKY`
     aliased: float = 0.0  # share of mild clips made smaller as fields and cheap cameras are, with steps in long edges
     sharpened: float = 0.0  # share of mild clips that the camera sharpened at their own size, with rims at edges
+    sharpening: tuple[float, float] = (0.3, 1.2)  # times what a Gaussian takes away
+    radius: tuple[float, float] = (0.6, 1.2)  # its sigma in pixels of the small frame
     wide_noise: tuple[float, float] = (1.0, 25.0)
     wide_jpeg: tuple[float, float] = (30.0, 95.0)
 
@@ -188,7 +190,7 @@ def degrade(video: Tensor, scale: int, config: DegradationConfig, rng: np.random
             small = resize(soft, size, str(rng.choice(["area", "area", "bicubic", "bilinear"])))
         small = add_grain(small, config.mild_noise, 0.1, rng)
         if drawn(rng, config.sharpened):
-            small = kernels.sharpen(small, rng.uniform(0.3, 1.2), rng.uniform(0.6, 1.2))
+            small = kernels.sharpen(small, rng.uniform(*config.sharpening), rng.uniform(*config.radius))
         return quantise(_compress(quantise(small), config, rng, codec) if rng.random() < 0.9 else small)
     step = scale**0.5  # two stages share the reduction
     poor = _stage(video, (0.2, 3.0), (0.7 / step, 1.2 / step), config, rng)

@@ -1,8 +1,11 @@
-"""Stored clips again, with poor frames as a first pass leaves them (`preclean.py`), to train the second pass on.
+"""Stored clips again, to train the two passes of `preclean.py` on: what the first meets, and what it leaves to the second.
 
+    python -m genve_core.training.precleaned CLIPS --out FIRST --first-pass
     python -m genve_core.training.precleaned CLIPS --out PRECLEANED --share 0.5
 
-The flow stays that of the poor frames: what the first pass changes is fine detail, and flow is sought in coarse detail.
+For the first pass, sharp frames are reduced to the size of the poor ones: to frames with edges a pixel wide, which a clip
+made at scale 1 does not have. For the second, the poor frames become what the first pass makes of them; the flow stays that
+of the poor frames, as the first pass changes fine detail, and flow is sought in coarse detail.
 """
 
 from __future__ import annotations
@@ -16,15 +19,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ..bundle import load_bundle
+from ..conditioning.flow import FlowConfig
+from ..conditioning.warp import resize_flow
 from ..errors import InputError
 from ..models import Models
 from ..pipeline import EnhanceConfig, Enhancer
 from ..segments import InMemory
-from .clip_store import save_record, to_uint8
+from .clip_store import CLIP_FRAMES, FLOW_GRID, FLOWS, poor_flow, save_record, to_uint8
+from .degradation import resize
 
 
 def preclean_record(record: dict[str, Tensor], enhancer: Enhancer) -> dict[str, Tensor]:
@@ -38,18 +45,42 @@ def preclean_record(record: dict[str, Tensor], enhancer: Enhancer) -> dict[str, 
     return record | {"lq": to_uint8(torch.cat([key, row]))}
 
 
-def _work(job: tuple[str, list[tuple[Path, Path]]]) -> None:
+def first_pass_record(record: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A clip as `make_record` has it, its `hq` reduced to the size of its `lq`, and its flow what the first pass would find.
+
+    Raises InputError if no crop of 32 pixels fits its poor frames.
+    """
+    side = record["lq"].shape[-1]
+    if side % 32:
+        raise InputError(f"poor frames must be a multiple of 32 pixels for the first pass, got {side}; "
+                         'make clips of 640 pixels ("size") at scale 4')
+    grid, poor = (side // FLOW_GRID, side // FLOW_GRID), record["lq"][1:].float() / 127.5 - 1
+    made = {name: resize_flow(record[name].float(), grid).half() for name in FLOWS}
+    made |= {name: F.interpolate(record[name].float(), size=grid, mode="area").round().to(torch.uint8)
+             for name in ("valid", "true_valid")}
+    # the key frame may be far away, so the flow to it stays what it was
+    for name, flow in zip(("forward", "backward"), poor_flow(poor, range(CLIP_FRAMES), 0, side, FlowConfig())[2:], strict=True):
+        made[name] = resize_flow(flow, grid).half()
+    sharp = resize(record["hq"].float() / 127.5 - 1, (side, side), "bicubic")
+    return made | {"hq": to_uint8(sharp), "lq": record["lq"]}
+
+
+def _work(job: tuple[str | None, list[tuple[Path, Path]]]) -> None:
     bundle, pairs = job
     torch.set_num_threads(1)
-    enhancer = Enhancer(Models(load_bundle(bundle), "cpu"), EnhanceConfig(preclean=1.0))
+    enhancer = Enhancer(Models(load_bundle(bundle), "cpu"), EnhanceConfig(preclean=1.0)) if bundle else None
     for source, made in pairs:
         if not made.exists():
             made.parent.mkdir(parents=True, exist_ok=True)
-            save_record(preclean_record(load_file(source), enhancer), made)
+            record = load_file(source)
+            save_record(preclean_record(record, enhancer) if enhancer else first_pass_record(record), made)
 
 
-def preclean_clips(clips: Path, out: Path, share: float, bundle: str, seed: int = 0) -> None:
-    """Write `share` of the clips below `clips`, picked at random, to `out`; goes on where it was."""
+def preclean_clips(clips: Path, out: Path, share: float, bundle: str | None, seed: int = 0) -> None:
+    """Write `share` of the clips below `clips`, picked at random, to `out`; goes on where it was.
+
+    bundle: makes the first pass, for clips to train the second on; None for clips to train the first on.
+    """
     from tqdm import tqdm
 
     if not 0 < share <= 1:
@@ -67,14 +98,16 @@ def preclean_clips(clips: Path, out: Path, share: float, bundle: str, seed: int 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(description="Make stored clips anew, with poor frames as a first pass leaves them.")
+    p = argparse.ArgumentParser(description="Make stored clips anew for preclean: as the first pass leaves them.")
     p.add_argument("clips", type=Path, help="folder of clips made by `genve train clips`")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the new clips")
     p.add_argument("--share", type=float, default=1.0, help="of the clips, picked at random (default: 1)")
-    p.add_argument("--bundle", default="genve-mini", help="name or folder of the bundle that makes the first pass")
+    kind = p.add_mutually_exclusive_group()
+    kind.add_argument("--bundle", default="genve-mini", help="name or folder of the bundle that makes the first pass")
+    kind.add_argument("--first-pass", action="store_true", help="clips for the first pass to learn from instead")
     p.add_argument("--seed", type=int, default=0)
     args = p.parse_args(arguments)
-    preclean_clips(args.clips, args.out, args.share, args.bundle, args.seed)
+    preclean_clips(args.clips, args.out, args.share, None if args.first_pass else args.bundle, args.seed)
 
 
 if __name__ == "__main__":
