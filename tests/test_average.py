@@ -40,6 +40,8 @@ def test_what_cannot_be_averaged_is_refused(tunes, tmp_path):
     into = ["--into", str(tmp_path / "mean")]
     with pytest.raises(InputError, match="weights add up to 1, got"):
         main(["decoder", f"{start}=0.5", f"{tuned}=0.6", *into])
+    with pytest.raises(InputError, match="two or more whose weights add up to 1, got"):
+        main(["decoder", f"{start}=1", *into])
     with pytest.raises(InputError, match=r"BUNDLE=WEIGHT, such as genve-mini=0\.5, got"):
         main(["decoder", start, tuned, *into])
     save_component(tmp_path / "tuned", "decoder", DetailDecoder(16, (8, 8, 8), (1, 1, 1, 1, 1)))
@@ -56,3 +58,11 @@ def test_the_mean_can_become_another_component(tunes, tmp_path):
         wanted = load_bundle(source)["decoder"].state_dict()
         assert all(torch.equal(both[component].state_dict()[key], value) for key, value in wanted.items()), component
     assert both.training[-1]["stage"] == "decoder_precleaned: mean of fine-tunes"
+
+
+def test_a_component_of_one_bundle_becomes_another(tunes, tmp_path):
+    start, tuned = tunes
+    main(["decoder", f"{start}=0", f"{tuned}=1", "--as", "decoder_precleaned", "--into", str(tmp_path / "both")])
+    main(["decoder_precleaned", f"{tmp_path / 'both'}=1", "--as", "decoder", "--into", str(tmp_path / "start")])
+    made, wanted = load_bundle(tmp_path / "start")["decoder"], load_bundle(tuned)["decoder"]
+    assert all(torch.equal(made.state_dict()[key], value) for key, value in wanted.state_dict().items())

@@ -4,7 +4,7 @@
     python -m genve_core.training.average decoder genve-mini=0.5 runs/a/bundle=0.25 runs/b/bundle=0.25 --into runs/mean/bundle
 
 The other components, and all that is said about them, are those of the first bundle; with `--as` the averaged one too, and
-the mean becomes another component (`genve-mini=0` then gives the rest alone).
+the mean becomes another component (`genve-mini=0` then gives the rest alone; one bundle, `genve-mini=1`, copies it within).
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from .start import copy_bundle
 def average(part: str, shares: dict[str, float], into: Path, target: str | None = None) -> None:
     """Write a copy of the first bundle into the folder `into`, its component `part` the weighted mean of all.
 
-    shares: {bundle's name or folder: weight}, two or more, whose weights add up to 1.
+    shares: {bundle's name or folder: weight}, whose weights add up to 1; two or more, unless it becomes another component.
     target: the component that becomes the mean, `part` staying as it is; None = `part` itself.
     Raises InputError if they do not, if a bundle lacks the component or has it in another size.
     """
-    if len(shares) < 2 or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+    target = target or part
+    if (len(shares) < 2 and target == part) or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
         raise InputError(f"bundles must be two or more whose weights add up to 1, got {shares}")
     modules = {name: load_bundle(name, only=(part,))[part] for name in shares}
     first = next(iter(modules.values()))
@@ -41,7 +42,6 @@ def average(part: str, shares: dict[str, float], into: Path, target: str | None 
             mean[key] += shares[name] * state[key].float()
     first.float().load_state_dict(mean)
     copy_bundle(next(iter(shares)), into)
-    target = target or part
     save_component(into, target, first, {"stage": f"{target}: mean of fine-tunes", "weights": list(shares.values())})
 
 
