@@ -1,7 +1,7 @@
 """A first pass at the clip's own size: for clips that are much poorer than their size, as of old cameras and codecs.
 
 Ours, not the paper's; that cleaning comes before enlarging is RealBasicVSR's (Chan et al., CVPR 2022), which has a
-network of its own for it. Here the same networks do both, with the decoder that was trained on what the first pass makes
+network of its own for it. Here the same networks do both, with the decoder that was trained on what both passes meet
 (`Models.for_preclean`); the first pass has no reference and n = 0, so that only the second sharpens.
 """
 

@@ -1,4 +1,4 @@
-"""`python -m genve_core.training.precleaned`: stored clips whose poor frames have been through the first pass."""
+"""`python -m genve_core.training.precleaned`: stored clips as either pass of preclean meets them."""
 
 import numpy as np
 import pytest

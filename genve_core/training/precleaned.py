@@ -46,7 +46,8 @@ def preclean_record(record: dict[str, Tensor], enhancer: Enhancer) -> dict[str, 
 
 
 def first_pass_record(record: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A clip as `make_record` has it, its `hq` reduced to the size of its `lq`, and its flow what the first pass would find.
+    """A clip as `make_record` has it, its `hq` reduced to the size of its `lq`, and its flow between
+    neighbours what the first pass would find.
 
     Raises InputError if no crop of 32 pixels fits its poor frames.
     """
@@ -98,7 +99,7 @@ def preclean_clips(clips: Path, out: Path, share: float, bundle: str | None, see
 
 
 def main(arguments: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(description="Make stored clips anew for preclean: as the first pass leaves them.")
+    p = argparse.ArgumentParser(description="Make stored clips anew, as one of the two passes of preclean meets them.")
     p.add_argument("clips", type=Path, help="folder of clips made by `genve train clips`")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the new clips")
     p.add_argument("--share", type=float, default=1.0, help="of the clips, picked at random (default: 1)")
