@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from statistics import median
 
 import pytest
 
@@ -13,10 +14,10 @@ decoder, (h, w) = DetailDecoder(4, (32, 16, 16), (1, 0, 0, 0, 0)), (768, 1024)
 inputs = DecoderInputs(*[torch.zeros(1, c, h // k, w // k) for c, k in ((3, 1), (3, 1), (1, 2), (3, 2), (12, 2))])
 faults = []
 with torch.inference_mode():
-    for _ in range(3):
+    for _ in range(8):
         decoder(torch.zeros(1, 4, h // 8, w // 8), inputs)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(faults[2] - faults[0])
+print(*[after - before for before, after in zip(faults, faults[1:])])
 """
 
 
@@ -26,7 +27,8 @@ def page_faults(how):
     if done.returncode == 3:
         pytest.skip("this C library hands freed blocks back as it likes")
     assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+    # now and then the heap still grows after the first frame, as its blocks happen to lie
+    return median(int(each) for each in done.stdout.split())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="page faults are counted on Linux")
