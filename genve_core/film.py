@@ -145,7 +145,7 @@ class FilmRun:
         """Finished frames (3, H, W) in [-1, 1] of one piece, with the input's own alpha (H, W) in [0, 1]."""
         if piece.shot != self._shot:
             self._given = ShotFrames(self._footage, self._film.shots[piece.shot])
-            self._frames = self._enhancer.precleaned(self._given, report)
+            self._frames = self._enhancer.prepared(self._given, report)
             self._references = self._retry.call(partial(self._make_references, self._pictures[piece.shot]))
             self._shot = piece.shot
         yield from self._retry.items(partial(self._frames_of, piece.segment, report))

@@ -26,6 +26,7 @@ from .conditioning.calm import context
 from .conditioning.temporal import carry
 from .decode import decode_clip
 from .decoder.detail_decoder import DetailDecoder
+from .dehalo import Dehaloed
 from .errors import InputError
 from .media.colour import ColourConfig
 from .models import Models
@@ -83,18 +84,21 @@ class Enhancer:
         with self._timed("look"):
             Clip(frames, self.config.output_size(frames.shape[-2], frames.shape[-1]))  # refuse unusable frames now
             pictures = self._pictures(frames, reference)
-        shot = self.precleaned(InMemory(frames), on_progress or silent)
+        shot = self.prepared(InMemory(frames), on_progress or silent)
         references = self.references(shot, pictures)
         for segment in self.segments(len(shot)):
             yield from self.run_segment(shot, segment, references, on_progress)
 
-    def precleaned(self, shot: Frames, report: OnProgress = silent) -> Frames:
-        """The shot as the rest is to see it: after a first pass at its own size, if `EnhanceConfig.preclean` asks for it."""
-        return Precleaned(shot, self._first_pass, self.config.preclean, report) if self.config.preclean else shot
+    def prepared(self, shot: Frames, report: OnProgress = silent) -> Frames:
+        """The shot as the rest is to see it: after a first pass at its own size, and without rims, as the config asks."""
+        if self.config.preclean:
+            shot = Precleaned(shot, self._first_pass, self.config.preclean, report)
+        # not before that pass, which would sharpen what is left of them
+        return Dehaloed(shot, self.config.dehalo) if self.config.dehalo else shot
 
     def _first_pass(self) -> Enhancer:
-        return Enhancer(self.models, replace(self.config, preclean=0.0, scale=1.0, size=None, key_frame=None, noise_level=0,
-                                             reference_strength=0.0, colour=ColourConfig()))
+        return Enhancer(self.models, replace(self.config, preclean=0.0, dehalo=0.0, scale=1.0, size=None, key_frame=None,
+                                             noise_level=0, reference_strength=0.0, colour=ColourConfig()))
 
     @property
     def reach(self) -> int:

@@ -28,6 +28,7 @@ class EnhanceConfig:
     noise_level: int | None = None  # n in [0, 1000): small keeps the input, large lets detail be invented
     reference_strength: float = 1.0  # 0 = exactly as without any reference
     preclean: float = 0.0  # share of what a first pass at the clip's own size changes; 0 = no such pass, see `preclean`
+    dehalo: float = 0.0  # share of the rims at edges that is taken away, of cameras that sharpen; see `dehalo`
     steps: int | None = None
     seed: int = 0
     fit: Fit = "cover"  # of the user's reference: cover, contain, stretch
@@ -53,6 +54,8 @@ class EnhanceConfig:
             raise InputError(f"reference strength must be in [0, 1], got {self.reference_strength}")
         if not 0 <= self.preclean <= 1:
             raise InputError(f"preclean must be in [0, 1], got {self.preclean}")
+        if not 0 <= self.dehalo <= 1:
+            raise InputError(f"dehalo must be in [0, 1], got {self.dehalo}")
         if not 0 <= self.steadiness <= 1:
             raise InputError(f"steadiness must be in [0, 1], got {self.steadiness}")
         if self.steps is not None and self.steps < 1:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 CHOOSE = -1  # as a key frame: choose one
+DEHALO = ("For cameras that sharpen: how much of the light and dark rims beside edges is taken away before the frames are "
+          "enlarged; 0 = none.")
 SIDE = "Of the output, in pixels; 0 = by scale. With one side given, the other keeps the aspect."
 
 

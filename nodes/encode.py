@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..genve_core.sizes import Sizes
 from ..genve_core.video_codec import crop
-from .clips import CHOOSE, SIDE, key_frame_of, wanted_size
+from .clips import CHOOSE, DEHALO, SIDE, key_frame_of, wanted_size
 from .compat import advanced, schema
 from .convert import images_of, latent_of, read_video
 from .run import Progress, explained, frames_at_once, retrying_smaller, text_ui, to_host
@@ -44,6 +44,8 @@ class GenVEUpscaleEncode(io.ComfyNode):
                                tooltip="Times the width and the height. 4 is what genve-mini was trained for."),
                 advanced(io.Int.Input("width", default=0, min=0, max=16384, tooltip=SIDE)),
                 advanced(io.Int.Input("height", default=0, min=0, max=16384, tooltip=SIDE)),
+                advanced(io.Float.Input("dehalo", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, optional=True,
+                                        display_mode=io.NumberDisplay.slider, tooltip=DEHALO)),
             ],
             outputs=[
                 io.Latent.Output("z", display_name="Z", tooltip="Latents of the up-scaled frames, one per frame."),
@@ -60,15 +62,17 @@ class GenVEUpscaleEncode(io.ComfyNode):
 
     @classmethod
     @explained
-    def execute(cls, video, bundle, scale: float, width: int, height: int) -> io.NodeOutput:
+    def execute(cls, video, bundle, scale: float, width: int, height: int, dehalo: float = 0.0) -> io.NodeOutput:
         from ..genve_core.clip import Clip
+        from ..genve_core.dehalo import without_rims
         from ..genve_core.steps import encode_clip
 
         models = as_bundle(bundle)
         progress = Progress({"read": 0.1, "upscale": 0.2, "encode": 0.7})
         source = read_video(video, on_frame=partial(progress, "read"))
-        clip = Clip(source.frames, wanted_size(*source.frames.shape[-2:], scale, width, height))
-        key_frame = key_frame_of(CHOOSE, clip.frames)
+        frames = without_rims(source.frames, dehalo) if dehalo else source.frames
+        clip = Clip(frames, wanted_size(*frames.shape[-2:], scale, width, height))
+        key_frame = key_frame_of(CHOOSE, source.frames)
         images = _upscaled(clip, models.device, progress)
 
         def encode(sizes: Sizes) -> Tensor:

@@ -11,7 +11,7 @@ from comfy_api.latest import InputImpl, Types, io
 from torch import Tensor
 
 from ..genve_core.sizes import Sizes
-from .clips import CHOOSE, SIDE, one_picture, wanted_size
+from .clips import CHOOSE, DEHALO, SIDE, one_picture, wanted_size
 from .compat import advanced, schema
 from .convert import file_behind, read_video, sound_of
 from .encode import RATE
@@ -79,6 +79,8 @@ class GenVEEnhanceVideo(io.ComfyNode):
                                         display_mode=io.NumberDisplay.slider,
                                         tooltip="For clips much poorer than their size, of old cameras and codecs: how much "
                                                 "a pass at their own size cleans them before they are enlarged; 0 = none.")),
+                advanced(io.Float.Input("dehalo", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, optional=True,
+                                        display_mode=io.NumberDisplay.slider, tooltip=DEHALO)),
             ],
             outputs=[
                 io.Image.Output("frames", display_name="IMAGE", tooltip="The finished frames; an RGBA IMAGE keeps its alpha."),
@@ -91,7 +93,8 @@ class GenVEEnhanceVideo(io.ComfyNode):
     @explained
     def execute(cls, video, scale: float, n: int, strength: float, key_frame: int, seed: int, steps: int, width: int,
                 height: int, fit: str, match_colour: bool, window: int, overlap: int, colour: str, steadiness: float,
-                reference=None, bundle=None, all_frames: bool = True, preclean: float = 0.0) -> io.NodeOutput:
+                reference=None, bundle=None, all_frames: bool = True, preclean: float = 0.0,
+                dehalo: float = 0.0) -> io.NodeOutput:
         from ..genve_core.diffuser.windows import WindowConfig
         from ..genve_core.media import ColourConfig, probe
         from ..genve_core.pipeline import EnhanceConfig, Enhancer
@@ -99,8 +102,8 @@ class GenVEEnhanceVideo(io.ComfyNode):
         models = _bundled() if bundle is None else as_bundle(bundle)
         picture = None if reference is None else one_picture(reference, "reference")
         chosen = EnhanceConfig(
-            noise_level=n, steps=steps or None, reference_strength=strength, preclean=preclean, seed=seed,
-            fit=fit, match_colour=match_colour, colour=ColourConfig(colour), steadiness=steadiness,  # type: ignore[arg-type]
+            noise_level=n, steps=steps or None, reference_strength=strength, preclean=preclean, dehalo=dehalo,
+            seed=seed, fit=fit, match_colour=match_colour, colour=ColourConfig(colour), steadiness=steadiness,  # type: ignore[arg-type]
             window=WindowConfig(window, overlap))
         key, path = None if key_frame == CHOOSE else key_frame, file_behind(video)
         if path is None:

@@ -67,7 +67,7 @@ def test_segments_give_what_the_whole_gives(clip, bundle):
 @pytest.mark.parametrize("segment", [4, 96])
 def test_frames_can_be_read_in_any_order(clip, bundle, trained_for_it, segment):
     enhancer = Enhancer(bundle, EnhanceConfig(scale=2.0, preclean=0.7, segment=segment, **SHARED), "cpu")
-    cleaned, wanted = enhancer.precleaned(InMemory(clip)), by_hand(clip, trained_for_it, 0.7)
+    cleaned, wanted = enhancer.prepared(InMemory(clip)), by_hand(clip, trained_for_it, 0.7)
     assert len(cleaned) == len(clip)
     reads = [(cleaned.read_near(18, 3), wanted[15:]), (cleaned.read(range(0, 6)), wanted[:6]),
              (cleaned.read(range(3, 9)), wanted[3:9]), (cleaned.read(range(9, 12)), wanted[9:12]),
@@ -86,4 +86,4 @@ def test_a_shot_of_one_segment_is_cleaned_once(clip, bundle):
 
 def test_off_there_is_no_first_pass(clip, bundle):
     shot = InMemory(clip)
-    assert Enhancer(bundle, EnhanceConfig(**SHARED), "cpu").precleaned(shot) is shot
+    assert Enhancer(bundle, EnhanceConfig(**SHARED), "cpu").prepared(shot) is shot

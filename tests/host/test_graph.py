@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from host.graph import alike, enhance, graph, made, node, run_graph, source
+from host.graph import ENCODE, alike, enhance, graph, made, node, run_graph, source
 from media_clips import to_bytes, write_clip
 from PIL import Image
 
@@ -72,6 +72,19 @@ def test_graph_and_box_equal_the_command_line(host, files, tmp_path, options, se
 def test_preclean_equals_the_command_line(host, files, tmp_path):
     wanted = by_command_line(files, tmp_path, "--preclean", "1", "--key-frame", "3")
     result = host.run(enhance(source(), preclean=1.0, key_frame=3))
+    assert result.status == "success", result.errors
+    assert alike(in_bytes(host.saved("frames.pt")), wanted)
+
+
+def test_dehalo_equals_the_command_line(host, files, tmp_path):
+    wanted = by_command_line(files, tmp_path, "--dehalo", "1", "--key-frame", "3")
+    assert not np.array_equal(wanted, by_command_line(files, tmp_path / "without", "--key-frame", "3"))
+    result = host.run(enhance(source(), dehalo=1.0, key_frame=3))
+    assert result.status == "success", result.errors
+    assert alike(in_bytes(host.saved("frames.pt")), wanted)
+    steps = graph(source(), key_frame=3)
+    steps[ENCODE]["inputs"]["dehalo"] = 1.0
+    result = host.run(steps)
     assert result.status == "success", result.errors
     assert alike(in_bytes(host.saved("frames.pt")), wanted)
 
