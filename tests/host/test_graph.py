@@ -78,6 +78,7 @@ def test_preclean_equals_the_command_line(host, files, tmp_path):
 
 def test_dehalo_equals_the_command_line(host, files, tmp_path):
     wanted = by_command_line(files, tmp_path, "--dehalo", "1", "--key-frame", "3")
+    (tmp_path / "without").mkdir()
     assert not np.array_equal(wanted, by_command_line(files, tmp_path / "without", "--key-frame", "3"))
     result = host.run(enhance(source(), dehalo=1.0, key_frame=3))
     assert result.status == "success", result.errors

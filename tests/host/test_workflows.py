@@ -62,7 +62,7 @@ def test_a_workflow_loads_without_a_warning(known, name):
 
 @pytest.mark.parametrize("spoil, message", [
     (lambda w: of(w, "GenVEUpscaleEncode").update(type="GenVEGone"), "GenVEGone is not installed"),
-    (lambda w: of(w, "GenVEUpscaleEncode")["widgets_values"].pop(), "2 widget values for"),
+    (lambda w: of(w, "GenVEUpscaleEncode")["widgets_values"].pop(), "3 widget values for"),
     (lambda w: of(w, "GenVEOpticalFlow")["widgets_values"].__setitem__(-1, "best"), "estimator is 'best', offered are"),
     (lambda w: w["links"].pop(0), "leads nowhere"),
     (lambda w: of(w, "GenVESemanticReference")["inputs"][0].update(link=None), "z has no value"),
