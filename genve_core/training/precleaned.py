@@ -37,7 +37,7 @@ from .degradation import resize
 def preclean_record(record: dict[str, Tensor], enhancer: Enhancer) -> dict[str, Tensor]:
     """A clip as `make_record` has it, its `lq` replaced by what the second pass of `enhancer` would see."""
     def cleaned(frames: Tensor) -> Tensor:
-        return enhancer.precleaned(InMemory(frames.float() / 127.5 - 1)).read(range(len(frames)))
+        return enhancer.prepared(InMemory(frames.float() / 127.5 - 1)).read(range(len(frames)))
 
     key, row = record["lq"][:1], cleaned(record["lq"][1:])
     in_row = (record["lq"][1:] == key).flatten(1).all(1).nonzero()
