@@ -52,7 +52,8 @@ def test_latents_are_turned_by_what_was_fitted():
 
 def still_clip(tiny_bundle, frames=7):
     """A clip of one frame again and again: models, clip, latents, flow."""
-    models, clip = Models(load_bundle(tiny_bundle), "cpu"), Clip(smooth_video(1, 24, 40).expand(frames, -1, -1, -1), (48, 80))
+    models = Models(load_bundle(tiny_bundle), "cpu", "float32")
+    clip = Clip(smooth_video(1, 24, 40).expand(frames, -1, -1, -1), (48, 80))
     return models, clip, encode_clip(models, clip), find_flow(models, clip, [])
 
 
