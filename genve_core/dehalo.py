@@ -21,8 +21,8 @@ NOISE = 1.0  # grey levels of 255 that are no rim
 EDGE = (30.0, 60.0)
 # Shares of that edge, all up to the first, nothing from the second on: how far a rim stands out, more is a line or a thing;
 # and how much of what lies beside it would go with the plateau, more is texture.
-PAIRED = 1.5
 STANDS_OUT, UNEVEN = (0.3, 0.45), (0.1, 0.25)
+PAIRED = 1.5  # times what stands out on the edge's other side is the most that is taken away
 
 
 @dataclass(frozen=True)

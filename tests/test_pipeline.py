@@ -196,6 +196,7 @@ def test_references_of_impossible_frames_are_refused(clip, bundle, picture, fram
     ({"noise_level": 1000}, r"noise level must be in \[0, 999\], got 1000"), ({"noise_level": -1}, "noise level"),
     ({"reference_strength": 1.5}, "reference strength must be in"), ({"steps": 0}, "steps must be 1 or more"),
     ({"steadiness": 2.0}, "steadiness must be in"), ({"preclean": -0.1}, r"preclean must be in \[0, 1\], got -0.1"),
+    ({"dehalo": 1.5}, r"dehalo must be in \[0, 1\], got 1.5"),
     ({"precision": "int8"}, "precision must be"), ({"key_frame": 7}, "7"), ({"steps": 1001}, "steps must be in"),
 ])
 def test_settings_out_of_range_are_refused(clip, bundle, config, message):
