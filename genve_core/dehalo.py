@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .media.colour import grey_levels
 from .segments import Frames
+from .steps import OnProgress, silent
 
 WIDTH = 2  # px of the poor frame: rims are narrower than a disc of this radius
 PLATEAU = 6  # px: beside a rim lies something even, in which a disc of this radius has room
@@ -31,12 +33,13 @@ class Dehaloed:
 
     shot: Frames
     share: float  # of the rims that is taken away, in [0, 1]
+    report: OnProgress = silent  # hears of the stage "dehalo"
 
     def __len__(self) -> int:
         return len(self.shot)
 
     def read(self, span: range) -> Tensor:
-        return without_rims(self.shot.read(span), self.share)
+        return without_rims(self.shot.read(span), self.share, self.report)
 
     def read_one(self, number: int) -> Tensor:
         return without_rims(self.shot.read_one(number).unsqueeze(0), self.share)[0]
@@ -45,12 +48,19 @@ class Dehaloed:
         return without_rims(self.shot.read_near(number, reach), self.share)
 
 
-def without_rims(frames: Tensor, share: float) -> Tensor:
-    """Frames (f, 3, h, w) in [-1, 1] with `share` of their rims taken away; colours stay, only their brightness changes."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(3, 1, 1)
-    luma = ((frames.float() + 1) * 127.5 * weights).sum(1).cpu().numpy()
-    rims = torch.from_numpy(np.stack([_rims(frame) for frame in luma]))
-    return (frames - share / 127.5 * rims.unsqueeze(1).to(frames)).clamp(-1, 1)
+def without_rims(frames: Tensor, share: float, report: OnProgress = silent) -> Tensor:
+    """Frames (f, 3, h, w) in [-1, 1] with `share` of their rims taken away; colours stay, only their brightness changes.
+
+    With 0 the frames themselves.   report: hears of the stage "dehalo".
+    """
+    if share == 0:
+        return frames
+    clean = torch.empty_like(frames)
+    for i in range(len(frames)):  # one by one: a shot's temporary copies would take more than the shot
+        rims = torch.from_numpy(_rims(grey_levels(frames[i : i + 1])[0].cpu().numpy())).to(frames)
+        clean[i] = (frames[i] - share / 127.5 * rims).clamp(-1, 1)
+        report("dehalo", i + 1, len(frames))
+    return clean
 
 
 def _rims(luma: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ class Enhancer:
         if self.config.preclean:
             shot = Precleaned(shot, self._first_pass, self.config.preclean, report)
         # not before that pass, which would sharpen what is left of them
-        return Dehaloed(shot, self.config.dehalo) if self.config.dehalo else shot
+        return Dehaloed(shot, self.config.dehalo, report) if self.config.dehalo else shot
 
     def _first_pass(self) -> Enhancer:
         return Enhancer(self.models, replace(self.config, preclean=0.0, dehalo=0.0, scale=1.0, size=None, key_frame=None,

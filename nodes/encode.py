@@ -70,8 +70,7 @@ class GenVEUpscaleEncode(io.ComfyNode):
         models = as_bundle(bundle)
         progress = Progress({"read": 0.1, "upscale": 0.2, "encode": 0.7})
         source = read_video(video, on_frame=partial(progress, "read"))
-        frames = without_rims(source.frames, dehalo) if dehalo else source.frames
-        clip = Clip(frames, wanted_size(*frames.shape[-2:], scale, width, height))
+        clip = Clip(without_rims(source.frames, dehalo, progress), wanted_size(*source.frames.shape[-2:], scale, width, height))
         key_frame = key_frame_of(CHOOSE, source.frames)
         images = _upscaled(clip, models.device, progress)
 

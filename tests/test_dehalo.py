@@ -94,3 +94,15 @@ def test_it_comes_after_the_first_pass(tiny_bundle, preclean):
     if not preclean:
         assert torch.equal(enhance(frames, bundle=bundle, device="cpu", dehalo=0.8, **settings),
                            enhance(without_rims(frames, 0.8), bundle=bundle, device="cpu", **settings))
+
+
+def test_it_says_how_far_it_is(tiny_bundle):
+    frames, told = step(24, 32).repeat(3, 1, 1, 1), []
+    enhance(frames, bundle=load_bundle(tiny_bundle), device="cpu", scale=1.0, dehalo=1.0,
+            on_progress=lambda *said: told.append(said))
+    assert [said for said in told if said[0] == "dehalo"] == [("dehalo", i, 3) for i in (1, 2, 3)]
+
+
+def test_nothing_taken_away_are_the_frames_themselves():
+    frames = sharpen(step(), 0.8, 1.5)
+    assert without_rims(frames, 0.0) is frames

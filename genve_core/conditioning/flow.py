@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.colour import grey_levels
 from .warp import inside, warp
 
 # A flow estimator: two videos (n, 3, h, w) in [-1, 1] -> flow a -> b, (n, 2, h, w) in pixels of that grid.
@@ -53,9 +54,7 @@ class FlowConfig:
 
 def to_grey(frames: Tensor) -> np.ndarray:
     """RGB frames (n, 3, h, w) in [-1, 1] -> uint8 luma (n, h, w), as OpenCV's flow wants it."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(3, 1, 1)
-    luma = ((frames.float() + 1) * 127.5 * weights).sum(1)
-    return luma.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return grey_levels(frames).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 def dis_flow(a: Tensor, b: Tensor) -> Tensor:

@@ -125,6 +125,12 @@ class ClipStatistics:
         return (self._squares / self.count - self.mean.square()).clamp(min=0).sqrt()
 
 
+def grey_levels(frames: Tensor) -> Tensor:
+    """Luma of RGB frames (n, 3, h, w) in [-1, 1]: (n, h, w) float32 in [0, 255], not rounded."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(3, 1, 1)
+    return ((frames.float() + 1) * 127.5 * weights).sum(1)
+
+
 def low_pass(x: Tensor, sigma: float) -> Tensor:
     """Gaussian low-pass of (f, c, h, w), borders mirrored; sigma as a fraction of the shorter side.
 

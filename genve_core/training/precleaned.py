@@ -46,8 +46,8 @@ def preclean_record(record: dict[str, Tensor], enhancer: Enhancer) -> dict[str, 
 
 
 def first_pass_record(record: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A clip as `make_record` has it, its `hq` reduced to the size of its `lq`, and its flow between
-    neighbours what the first pass would find.
+    """A clip as `make_record` has it, its `hq` reduced to the size of its `lq`, and its flow between neighbours what the first
+    pass would find.
 
     Raises InputError if no crop of 32 pixels fits its poor frames.
     """
