@@ -62,7 +62,7 @@ class Enhancer:
     def __init__(self, bundle: Bundle | Models, config: EnhanceConfig = EnhanceConfig(), device: str = "auto"):
         self.config = config
         models = bundle if isinstance(bundle, Models) else Models(bundle, device, config.precision)
-        self.models = models.for_preclean() if config.preclean else models
+        self.models = models.for_preclean(config.preclean) if config.preclean else models
         self.device = self.models.device
         defaults = self.models.defaults
         self.n = defaults.noise_level if config.noise_level is None else config.noise_level

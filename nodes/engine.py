@@ -53,8 +53,9 @@ class HostModels(Models):
         return tuple(patcher.model.network for patcher in patchers)
 
     def patcher(self, name: str) -> WholePatcher:
-        """The ModelPatcher around one network, made when first asked for."""
-        if name not in self._patchers:
-            held = Held(self.build(name)).eval()
+        """The ModelPatcher around one network, made when first asked for; anew for another mixture of decoders."""
+        network = self.build(name)
+        if name not in self._patchers or self._patchers[name].model.network is not network:
+            held = Held(network).eval()
             self._patchers[name] = WholePatcher(held, self.device, management.unet_offload_device())
         return self._patchers[name]

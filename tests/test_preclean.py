@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from media_clips import moving_pattern
 
 from genve_core.bundle import load_bundle
+from genve_core.decoder.detail_decoder import DetailDecoder
 from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
 from genve_core.segments import InMemory
 
@@ -22,6 +24,14 @@ def trained_for_it(bundle):
     return replace(bundle, components=bundle.components | {"decoder": bundle["decoder_precleaned"]})
 
 
+def mean_of_both(bundle, share):
+    """The mean of both decoders, weight by weight, as if it were the only one."""
+    plain, precleaned = (bundle[name].state_dict() for name in ("decoder", "decoder_precleaned"))
+    mean = copy.deepcopy(bundle["decoder"])
+    mean.load_state_dict({key: (1 - share) * x + share * precleaned[key] for key, x in plain.items()})
+    return replace(bundle, components={**bundle.components, "decoder": mean})
+
+
 @pytest.fixture(scope="module")
 def clip():
     """Twenty frames, 24 x 32 px, with noise."""
@@ -37,12 +47,37 @@ def by_hand(clip, bundle, share=1.0):
     return torch.lerp(clip, run(clip, bundle, scale=1.0, noise_level=0, reference_strength=0.0), share)
 
 
-@pytest.mark.parametrize("share", [0.4, 1.0])
-def test_it_is_what_a_person_would_do_with_two_runs(clip, bundle, trained_for_it, share):
-    cleaned = by_hand(clip, trained_for_it, share)
+def test_it_is_what_a_person_would_do_with_two_runs(clip, bundle, trained_for_it):
+    cleaned = by_hand(clip, trained_for_it)
     assert not torch.equal(cleaned, clip)
-    assert torch.equal(run(clip, bundle, scale=2.0, preclean=share, key_frame=7),
+    assert torch.equal(run(clip, bundle, scale=2.0, preclean=1.0, key_frame=7),
                        run(cleaned, trained_for_it, scale=2.0, key_frame=7))
+
+
+@pytest.mark.parametrize("share", [0.4, 0.01])
+def test_below_one_the_decoders_are_mixed_as_the_frames_are(clip, bundle, share):
+    mean = mean_of_both(bundle, share)
+    wanted = run(by_hand(clip, mean, share), mean, scale=2.0, key_frame=7)
+    torch.testing.assert_close(run(clip, bundle, scale=2.0, preclean=share, key_frame=7), wanted, atol=1e-4, rtol=0)
+
+
+def test_the_dial_has_no_step_at_its_lower_end(clip, bundle):
+    off, least, whole = (run(clip, bundle, scale=2.0, preclean=share, key_frame=7) for share in (0.0, 0.001, 1.0))
+    # on the mean: what little the flow changes turns a few pixels over, as valid or not
+    assert (least - off).abs().mean() < 0.02 * (whole - off).abs().mean()
+
+
+def test_decoders_that_differ_are_not_mixed(clip, bundle):
+    deeper = replace(bundle, components=bundle.components | {"decoder": bundle["decoder"].deepened((1, 1, 2, 1, 1))})
+    alone = replace(bundle, components=bundle.components | {"decoder": bundle["decoder_precleaned"]})
+    assert torch.equal(run(clip, deeper, scale=2.0, preclean=0.4, key_frame=7),
+                       run(by_hand(clip, alone, 0.4), alone, scale=2.0, key_frame=7))
+
+
+def test_emphasis_is_mixed_too():
+    plain, precleaned = (DetailDecoder(4, (8, 8, 8), (1, 1, 1, 1, 1), full_noise=400, emphasis=x) for x in (0.2, 0.4))
+    assert plain.like(precleaned) and plain.mixed(precleaned, 0.75).config["emphasis"] == pytest.approx(0.35)
+    assert not plain.like(plain.deepened((1, 1, 1, 2, 1)))
 
 
 def test_without_a_decoder_for_it_the_other_decodes(clip, bundle):
@@ -65,9 +100,9 @@ def test_segments_give_what_the_whole_gives(clip, bundle):
 
 
 @pytest.mark.parametrize("segment", [4, 96])
-def test_frames_can_be_read_in_any_order(clip, bundle, trained_for_it, segment):
+def test_frames_can_be_read_in_any_order(clip, bundle, segment):
     enhancer = Enhancer(bundle, EnhanceConfig(scale=2.0, preclean=0.7, segment=segment, **SHARED), "cpu")
-    cleaned, wanted = enhancer.prepared(InMemory(clip)), by_hand(clip, trained_for_it, 0.7)
+    cleaned, wanted = enhancer.prepared(InMemory(clip)), by_hand(clip, mean_of_both(bundle, 0.7), 0.7)
     assert len(cleaned) == len(clip)
     reads = [(cleaned.read_near(18, 3), wanted[15:]), (cleaned.read(range(0, 6)), wanted[:6]),
              (cleaned.read(range(3, 9)), wanted[3:9]), (cleaned.read(range(9, 12)), wanted[9:12]),

@@ -127,6 +127,19 @@ class DetailDecoder(ModelMixin, ConfigMixin):
                 zeroed(module.second)
         return deeper
 
+    def like(self, other: DetailDecoder) -> bool:
+        """Whether both are made alike, but for weights and emphasis: then they can be `mixed`."""
+        ours, theirs = ({name: value for name, value in one.config.items() if not name.startswith("_") and name != "emphasis"}
+                        for one in (self, other))
+        return ours == theirs
+
+    def mixed(self, other: DetailDecoder, share: float) -> DetailDecoder:
+        """The mean of both, of weights and of emphasis, with `share` in [0, 1] of the other, which is `like` this one."""
+        emphasis, theirs = (one.config["emphasis"] for one in (self, other))
+        mean, state = self._remade(emphasis=(1 - share) * emphasis + share * theirs), other.state_dict()
+        mean.load_state_dict({name: torch.lerp(x, state[name].to(x), share) for name, x in self.state_dict().items()})
+        return mean
+
     def _remade(self, **changes: Any) -> DetailDecoder:
         """A decoder of another config with these weights; what is new has the values that it starts with."""
         config = {name: value for name, value in self.config.items() if not name.startswith("_")}

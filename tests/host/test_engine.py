@@ -137,3 +137,19 @@ def test_accessors_pass_the_right_value_and_tensors_are_counted(genve, models):
     assert [t.numel() for t in flow._comfy_cache_tensors()] == [1, 2, 3, 1, 2]
     assert [t.numel() for t in guidance._comfy_cache_tensors()] == [3, 1, 2, 3, 1, 2, 3, 1, 2]
     assert shots._comfy_cache_tensors() == []
+
+
+def test_a_mixture_of_decoders_is_loaded_as_it_is_asked_for_and_the_last_one_goes(models):
+    import comfy.model_management as management
+
+    models.ready("decoder")
+    some = models.for_preclean(0.3)
+    gone = [weakref.ref(some.ready("decoder_mixed")[0]), weakref.ref(some.patcher("decoder_mixed"))]
+    del some
+    more = models.for_preclean(0.6)
+    (network,) = more.ready("decoder_mixed")
+    assert network is more.build("decoder_mixed") and more.patcher("decoder_mixed") in loaded()
+    assert more.patcher("vae") is models.patcher("vae")
+    gc.collect()
+    management.cleanup_models()
+    assert [ref() for ref in gone] == [None, None]
