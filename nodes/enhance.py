@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ..genve_core.settings import EnhanceConfig
     from .engine import HostModels
 
-# of the time a clip takes on two CPU cores, as benchmarks/enhance.py finds it
-SHARES = {"look": 0.01, "encode": 0.12, "reference": 0.04, "flow": 0.06, "diffuse": 0.23, "decode": 0.54}
+# of the time a clip takes on two CPU cores, as benchmarks/enhance.py finds it, and in that order
+SHARES = {"reference": 0.08, "encode": 0.08, "flow": 0.15, "diffuse": 0.18, "decode": 0.51}
 
 
 class GenVEEnhanceVideo(io.ComfyNode):
@@ -111,7 +111,8 @@ class GenVEEnhanceVideo(io.ComfyNode):
         info = probe(path)
         enhancer = Enhancer(models, replace(chosen, size=wanted_size(info.height, info.width, scale, width, height)))
         out = None if all_frames else temporary_file(".mp4")
-        made = enhance_file(path, enhancer, picture, key, Progress(SHARES), out)
+        progress = Progress(_shares(enhancer.config, info.height, info.width))
+        made = enhance_file(path, enhancer, picture, key, progress, out)
         if out is None:
             return io.NodeOutput(made.images, _in_memory(made.images, sound_of(path, info), info.rate), ui=text_ui(*made.notes))
         return io.NodeOutput(made.images, InputImpl.VideoFromFile(str(out)), ui=text_ui(*made.notes))
@@ -123,11 +124,12 @@ def _clip(video: Any, models: HostModels, chosen: EnhanceConfig, picture: Tensor
     from ..genve_core.pipeline import Enhancer
     from ..genve_core.steps import check_window
 
-    progress = Progress(SHARES)
+    progress = Progress({})
     source = read_video(video, on_frame=partial(progress, "look"))
     check_window(models, chosen.window.length, len(source.frames))
     size = wanted_size(*source.frames.shape[-2:], *wanted)
     chosen = replace(chosen, size=size, key_frame=key)
+    progress.shares = _shares(chosen, *source.frames.shape[-2:])
 
     def enhance(sizes: Sizes) -> tuple[Tensor, tuple[str, ...]]:
         enhancer = Enhancer(models, sizes.into(chosen))
@@ -137,6 +139,13 @@ def _clip(video: Any, models: HostModels, chosen: EnhanceConfig, picture: Tensor
     (images, notes), more = retrying_smaller(enhance, Sizes.of(chosen), ("chunk", "tile", "window"))
     return io.NodeOutput(images, _in_memory(images, source.audio, source.rate or RATE),
                          ui=text_ui(*source.notes, *notes, *more))
+
+
+def _shares(config: EnhanceConfig, h: int, w: int) -> dict[str, float]:
+    """Of each stage in the work on frames of h x w pixels; the first pass of preclean works on those themselves."""
+    H, W = config.output_size(h, w)
+    first = {"preclean": h * w / (H * W)} if config.preclean else {}
+    return {"look": 0.01, **first, **SHARES}
 
 
 def _in_memory(images: Tensor, audio: Any, rate: Fraction) -> Any:

@@ -30,6 +30,15 @@ def test_stages_share_one_bar(run, shown):
     assert {total for _, total, _ in shown} == {1000}
 
 
+def test_the_bar_of_enhance_video_moves_in_the_first_pass_too(genve, run_node, tiny_bundle, shown):
+    models = genve("nodes.engine").HostModels(genve("genve_core.bundle").load_bundle(tiny_bundle))
+    video = torch.rand(4, 32, 48, 3, generator=torch.Generator().manual_seed(1))
+    run_node("GenVEEnhanceVideo", video=video, scale=1.0, preclean=1.0, bundle=models)
+    values = [value for value, _, _ in shown]
+    assert values == sorted(values) and values[-1] == 1000
+    assert {round(1000 * (0.01 + frames / 4) / 2.01) for frames in (1, 2, 3, 4)} <= {*values}  # it has as many pixels
+
+
 def test_previews_are_small_true_and_not_too_many(run, shown, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(run.time, "monotonic", lambda: clock[0])
