@@ -12,7 +12,13 @@ from .errors import InputError
 from .video_codec import pad_to_multiple, upsample
 
 MULTIPLE = 32  # px: three halvings by the VAE, two by the UNet
-GRID = 2.0**20  # up-sampled values are multiples of 1 / GRID
+GRID = 2.0**20
+
+
+def on_grid(frames: Tensor) -> Tensor:
+    """Values in [-1, 1] as multiples of 1 / `GRID`, which survive the way to [0, 1] and back: a graph, where frames travel as
+    images in [0, 1], computes with the very same numbers."""
+    return (frames * GRID).round() / GRID
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,10 @@ class Clip:
     def up(self, part: slice, device: torch.device) -> Tensor:
         """Up-sampled frames (k, 3, H, W), padded to whole latent blocks; made when needed, never kept.
 
-        Their values lie on a grid that survives the way to [0, 1] and back: a graph, where the up-sampled frames
-        travel as images in [0, 1], computes with the very same numbers.
+        Their values are `on_grid`.
         """
         video = upsample(self.frames[part].to(device).float().unsqueeze(0), self.size)
-        return pad_to_multiple((video * GRID).round() / GRID, MULTIPLE)[0]
+        return pad_to_multiple(on_grid(video), MULTIPLE)[0]
 
     def up_at(self, number: int, device: torch.device) -> Tensor:
         """The same of one frame, by its number in the shot: (1, 3, H, W)."""

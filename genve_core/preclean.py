@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .clip import on_grid
 from .segments import Frames, widened
 from .steps import OnProgress, silent
 
@@ -68,6 +69,6 @@ class Precleaned:
         for segment in first_pass.segments(len(self), own):
             poor = self._shot.read(segment.read)[segment.own.start - segment.read.start :]
             for i, frame in enumerate(first_pass.run_segment(self._shot, segment, [], stay)):
-                cleaned.append(torch.lerp(poor[i], frame[0], self._share))
+                cleaned.append(on_grid(torch.lerp(poor[i], frame[0], self._share)))
                 self._report("preclean", len(cleaned), len(own))
         return torch.stack(cleaned)

@@ -23,6 +23,7 @@ from .sockets import kind_of
 if TYPE_CHECKING:
     from ..genve_core.media import VideoInfo
 
+RATE = Fraction(25)  # frames per second of an IMAGE, which has none; the command line takes it for folders of images
 NEAR = 1e-4  # an IMAGE this close to n/255 everywhere came from 8-bit pictures
 
 
@@ -109,6 +110,13 @@ def read_video(value: Any, name: str = "video", on_frame: Callable[[int, int], N
     parts = value.get_components()
     frames, alpha = frames_of(parts.images, name)
     return Video(frames, alpha, Fraction(parts.frame_rate), parts.audio)
+
+
+def video_of(images: Tensor, audio: Any, rate: Fraction | None) -> Any:
+    """A VIDEO in memory of an IMAGE, whose alpha it cannot hold.   rate: frames per second, None = `RATE`."""
+    from comfy_api.latest import InputImpl, Types
+
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images[..., :3], audio=audio, frame_rate=rate or RATE))
 
 
 def file_behind(video: Any) -> Path | None:

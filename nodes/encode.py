@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,12 @@ from ..genve_core.sizes import Sizes
 from ..genve_core.video_codec import crop
 from .clips import CHOOSE, DEHALO, SIDE, key_frame_of, wanted_size
 from .compat import advanced, schema
-from .convert import images_of, latent_of, read_video
+from .convert import RATE, images_of, latent_of, read_video
 from .run import Progress, explained, frames_at_once, retrying_smaller, text_ui, to_host
 from .sockets import BundleSocket, as_bundle
 
 if TYPE_CHECKING:
     from ..genve_core.clip import Clip
-
-RATE = Fraction(25)  # frames per second of an IMAGE, which has none; the command line takes it for folders of images
 
 
 class GenVEUpscaleEncode(io.ComfyNode):

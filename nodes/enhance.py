@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..genve_core.sizes import Sizes
 from .clips import CHOOSE, DEHALO, SIDE, one_picture, wanted_size
 from .compat import advanced, schema
-from .convert import file_behind, read_video, sound_of
-from .encode import RATE
+from .convert import file_behind, read_video, sound_of, video_of
 from .film import enhance_file
 from .reference import FIT, FITS
 from .run import Progress, explained, retrying_smaller, temporary_file, text_ui
@@ -114,7 +112,7 @@ class GenVEEnhanceVideo(io.ComfyNode):
         progress = Progress(_shares(enhancer.config, info.height, info.width))
         made = enhance_file(path, enhancer, picture, key, progress, out)
         if out is None:
-            return io.NodeOutput(made.images, _in_memory(made.images, sound_of(path, info), info.rate), ui=text_ui(*made.notes))
+            return io.NodeOutput(made.images, video_of(made.images, sound_of(path, info), info.rate), ui=text_ui(*made.notes))
         return io.NodeOutput(made.images, InputImpl.VideoFromFile(str(out)), ui=text_ui(*made.notes))
 
 
@@ -137,7 +135,7 @@ def _clip(video: Any, models: HostModels, chosen: EnhanceConfig, picture: Tensor
         return collect(frames, len(source.frames), size, progress, source.alpha), enhancer.notes
 
     (images, notes), more = retrying_smaller(enhance, Sizes.of(chosen), ("chunk", "tile", "window"))
-    return io.NodeOutput(images, _in_memory(images, source.audio, source.rate or RATE),
+    return io.NodeOutput(images, video_of(images, source.audio, source.rate),
                          ui=text_ui(*source.notes, *notes, *more))
 
 
@@ -146,10 +144,6 @@ def _shares(config: EnhanceConfig, h: int, w: int) -> dict[str, float]:
     H, W = config.output_size(h, w)
     first = {"preclean": h * w / (H * W)} if config.preclean else {}
     return {"look": 0.01, **first, **SHARES}
-
-
-def _in_memory(images: Tensor, audio: Any, rate: Fraction) -> Any:
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images[..., :3], audio=audio, frame_rate=rate))
 
 
 def _bundled() -> HostModels:

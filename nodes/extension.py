@@ -14,6 +14,7 @@ from .flow import GenVEOpticalFlow
 from .load_bundle import GenVELoadBundle
 from .metrics import GenVEMetrics
 from .noise_sweep import GenVENoiseSweep
+from .preclean import GenVEPreclean
 from .reference import GenVEReferenceFromImage, GenVESemanticReference
 from .sampler import GenVEVideoDiffuserSampler
 from .semantic_alignment import GenVESemanticAlignment, GenVESemanticAlignmentSampler
@@ -37,6 +38,7 @@ NODES: list[type[io.ComfyNode]] = [
     GenVEAttentionPreview,
     GenVENoiseSweep,
     GenVEMetrics,
+    GenVEPreclean,
 ]
 
 

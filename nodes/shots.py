@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ..genve_core.errors import InputError
 from .compat import advanced, schema
-from .convert import file_behind, frames_of, images_of, read_video
-from .encode import RATE
+from .convert import RATE, file_behind, frames_of, images_of, read_video
 from .run import Progress, explained, to_host
 from .sockets import GraphShots, ShotsSocket
 

@@ -164,6 +164,16 @@ def enhance_video(s: Sample) -> Picture:
                  (f"a good frame {KEY} given", given[FAR]))
 
 
+def preclean(s: Sample) -> Picture:
+    fields = s.poor[:, ::2].repeat_interleave(2, dim=1)  # of an old camera: every second line is the one above
+    cleaned, bundle = s.run("GenVEPreclean", video=fields, bundle=s.bundle[0], preclean=1.0)
+    finished = [s.run("GenVEEnhanceVideo", video=video, bundle=bundle, key_frame=KEY)[0][KEY]
+                for video, bundle in ((fields, s.bundle[0]), (cleaned, bundle))]
+    poor = s.run("GenVEUpscaleEncode", video=fields, bundle=s.bundle[0])[1][KEY]
+    return sheet(CELL, ("half of the lines, bicubic", detail(poor)), ("without", detail(finished[0])),
+                 ("preclean 1", detail(finished[1])))
+
+
 def attention_preview(s: Sample) -> Picture:
     Z_n, Y_n = s.noised(250)[0], s.carried(250)[0]
     (shown,) = s.run("GenVEAttentionPreview", z_n=Z_n, carried_y_n=Y_n, bundle=s.bundle[0], frame=FAR, x=0.6, y=0.4)
@@ -199,6 +209,7 @@ PICTURES: dict[str, Callable[[Sample], Picture]] = {
     "GenVEFindShots": find_shots,
     "GenVEMetrics": metrics,
     "GenVENoiseSweep": noise_sweep,
+    "GenVEPreclean": preclean,
 }
 
 

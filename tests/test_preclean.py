@@ -6,6 +6,7 @@ import torch
 from media_clips import moving_pattern
 
 from genve_core.bundle import load_bundle
+from genve_core.clip import on_grid
 from genve_core.decoder.detail_decoder import DetailDecoder
 from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
 from genve_core.segments import InMemory
@@ -44,7 +45,7 @@ def run(clip, bundle, reference=None, **config):
 
 
 def by_hand(clip, bundle, share=1.0):
-    return torch.lerp(clip, run(clip, bundle, scale=1.0, noise_level=0, reference_strength=0.0), share)
+    return on_grid(torch.lerp(clip, run(clip, bundle, scale=1.0, noise_level=0, reference_strength=0.0), share))
 
 
 def test_it_is_what_a_person_would_do_with_two_runs(clip, bundle, trained_for_it):

@@ -7,6 +7,7 @@ from media_clips import moving_frames, moving_pattern
 from safetensors.torch import load_file, save_file
 
 from genve_core.bundle import load_bundle
+from genve_core.clip import on_grid
 from genve_core.errors import InputError
 from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
 from genve_core.training.clip_store import (
@@ -35,7 +36,7 @@ def by_hand(frames, folder):
     bundle = load_bundle(folder)
     bundle.components["decoder"] = bundle["decoder_precleaned"]
     cleaned = enhance(frames.float() / 127.5 - 1, bundle=bundle, device="cpu", scale=1.0, noise_level=0, reference_strength=0.0)
-    return to_uint8(cleaned)
+    return to_uint8(on_grid(cleaned))
 
 
 @pytest.fixture

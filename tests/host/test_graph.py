@@ -1,10 +1,12 @@
 """The graph of the method in the real host: equal to the command line, to the one-box node, and to its own promises."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
 import torch
-from host.graph import ENCODE, alike, enhance, graph, made, node, run_graph, source
+from host.graph import BUNDLE, ENCODE, alike, enhance, graph, made, node, run_graph, source
 from media_clips import to_bytes, write_clip
 from PIL import Image
 
@@ -74,6 +76,36 @@ def test_preclean_equals_the_command_line(host, files, tmp_path):
     result = host.run(enhance(source(), preclean=1.0, key_frame=3))
     assert result.status == "success", result.errors
     assert alike(in_bytes(host.saved("frames.pt")), wanted)
+
+
+def test_the_graph_with_preclean_equals_the_command_line(host, files, tmp_path):
+    wanted = by_command_line(files, tmp_path, "--preclean", "0.5", "--key-frame", "3")
+    steps = graph(source(), key_frame=3)
+    for part in steps.values():
+        if part["inputs"].get("bundle") == [BUNDLE, 0]:
+            part["inputs"]["bundle"] = ["clean", 1]
+    steps[ENCODE]["inputs"]["video"] = ["clean", 0]
+    steps["clean"] = node("GenVEPreclean", video=["source", 0], bundle=[BUNDLE, 0], preclean=0.5)
+    result = host.run(steps)
+    assert result.status == "success", result.errors
+    assert alike(in_bytes(host.saved("frames.pt")), wanted)
+
+
+def test_preclean_keeps_the_clip_but_for_its_frames(run_node, mini):
+    from comfy_api.latest import InputImpl, Types
+
+    sound = {"waveform": torch.rand(1, 2, 4000), "sample_rate": 8000}
+    clip = Types.VideoComponents(images=moving(4), audio=sound, frame_rate=Fraction(12))
+    cleaned, bundle = run_node("GenVEPreclean", video=InputImpl.VideoFromComponents(clip), bundle=mini[0])
+    found = cleaned.get_components()
+    assert found.images.shape == clip.images.shape and not torch.equal(found.images, clip.images)
+    assert found.frame_rate == 12 and found.audio is sound
+    assert mini[0].decoder == "decoder" and bundle.decoder == "decoder_mixed"
+
+    cleaned, bundle = run_node("GenVEPreclean", video=clip.images, bundle=mini[0], preclean=0.0)
+    torch.testing.assert_close(cleaned.get_components().images, clip.images, atol=1e-6, rtol=0)
+    assert bundle is mini[0]
+    assert cleaned.get_components().frame_rate == 25
 
 
 def test_dehalo_equals_the_command_line(host, files, tmp_path):
