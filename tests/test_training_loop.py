@@ -320,6 +320,25 @@ def test_two_processes_whose_clocks_differ_stop_after_the_same_step(clips, tmp_p
     assert 3 <= 60 * record["minutes"] < 9  # it is the main process's clock
 
 
+def test_a_checkpoint_of_two_processes_is_whole_when_one_is_slow(clips, tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"loop": {"steps": 2, "batch": 2, "save_every": 1}, "stage": {"crop": 32}}))
+    program = tmp_path / "one_writes_late.py"
+    program.write_text("import os, sys, time\n"
+                       "from accelerate import Accelerator\n"
+                       "from genve_core.cli import main\n"
+                       "save = Accelerator.save_state\n"
+                       "late = 1.5 * int(os.environ['RANK'])\n"
+                       "Accelerator.save_state = lambda *a, **k: (time.sleep(late), save(*a, **k))\n"
+                       "sys.exit(main(sys.argv[1:]))\n")
+    run = in_two_processes(str(program), "train", "vae", "--data", str(clips), "--out", str(tmp_path / "run"),
+                           "--config", str(file))
+    assert run.returncode == 0, run.stderr
+    folder = tmp_path / "run" / "vae"
+    assert {"random_states_0.pkl", "random_states_1.pkl"} <= {path.name for path in (folder / "checkpoint").iterdir()}
+    assert not (folder / "checkpoint.part").exists()
+
+
 def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(clips, tiny_bundle, tmp_path):
     file = tmp_path / "c.json"
     file.write_text(json.dumps({"loop": {"steps": 3, "batch": 4, "log_every": 1, "precision": "no"}, "stage": {"crop": 32}}))

@@ -269,6 +269,7 @@ class Trainer:
         main = self.accelerator.is_main_process
         new = self.folder / "checkpoint.part"
         self.accelerator.save_state(str(new), safe_serialization=True)
+        self.accelerator.wait_for_everyone()  # each writes its own part of it
         state = {"step": self.step, "seconds": self.seconds, "samples": self.samples,
                  "ema": [whole(shadow) for shadow in self.ema.shadow], "ema_step": self.ema.step}
         if main:
