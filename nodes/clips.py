@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 CHOOSE = -1  # as a key frame: choose one
+ONE_SHOT = "One shot, as IMAGE (frames) or VIDEO: any size from 8 px, any number of frames."
+ALPHA_LEFT_OUT = "The transparency is left out here; Enhance Video (GenVE) keeps it."
 DEHALO = ("For cameras that sharpen: how much of the light and dark rims beside edges is taken away before the frames are "
           "enlarged; 0 = none.")
 SIDE = "Of the output, in pixels; 0 = by scale. With one side given, the other keeps the aspect."

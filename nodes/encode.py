@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..genve_core.sizes import Sizes
 from ..genve_core.video_codec import crop
-from .clips import CHOOSE, DEHALO, SIDE, key_frame_of, wanted_size
+from .clips import ALPHA_LEFT_OUT, CHOOSE, DEHALO, ONE_SHOT, SIDE, key_frame_of, wanted_size
 from .compat import advanced, schema
 from .convert import RATE, images_of, latent_of, read_video
 from .run import Progress, explained, frames_at_once, retrying_smaller, text_ui, to_host
@@ -33,8 +33,7 @@ class GenVEUpscaleEncode(io.ComfyNode):
             description="Takes a poor clip up to the wanted size (bicubic) and encodes it: the start of the GenVE graph.",
             search_aliases=["genve", "video upscale", "vae encode video", "enhance", "super resolution"],
             inputs=[
-                io.MultiType.Input("video", types=[io.Image, io.Video],
-                                   tooltip="One shot, as IMAGE (frames) or VIDEO: any size from 8 px, any number of frames."),
+                io.MultiType.Input("video", types=[io.Image, io.Video], tooltip=ONE_SHOT),
                 BundleSocket.Input("bundle", tooltip="From Load GenVE Bundle."),
                 io.Float.Input("scale", default=4.0, min=0.25, max=8.0, step=0.05, round=0.001,
                                display_mode=io.NumberDisplay.slider,
@@ -76,7 +75,7 @@ class GenVEUpscaleEncode(io.ComfyNode):
 
         Z, notes = retrying_smaller(encode, parts=("chunk", "tile"))
         if source.alpha is not None:
-            notes += ("The transparency is left out here; Enhance Video (GenVE) keeps it.",)
+            notes += (ALPHA_LEFT_OUT,)
         return io.NodeOutput(latent_of(Z), images, key_frame, float(source.rate or RATE), source.audio,
                              ui=text_ui(*source.notes, *notes))
 

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..genve_core.sizes import Sizes
+from .clips import ALPHA_LEFT_OUT, ONE_SHOT
 from .compat import schema
 from .convert import images_of, read_video, video_of
 from .run import Progress, explained, retrying_smaller, text_ui
@@ -27,8 +28,7 @@ class GenVEPreclean(io.ComfyNode):
                         "size, as of old cameras and codecs.",
             search_aliases=["genve", "clean video", "deblock", "restore", "denoise video", "preclean"],
             inputs=[
-                io.MultiType.Input("video", types=[io.Image, io.Video],
-                                   tooltip="One shot, as IMAGE (frames) or VIDEO: any size from 8 px, any number of frames."),
+                io.MultiType.Input("video", types=[io.Image, io.Video], tooltip=ONE_SHOT),
                 BundleSocket.Input("bundle", tooltip="From Load GenVE Bundle."),
                 io.Float.Input("preclean", default=0.5, min=0.0, max=1.0, step=0.01, round=0.001,
                                display_mode=io.NumberDisplay.slider,
@@ -59,6 +59,6 @@ class GenVEPreclean(io.ComfyNode):
 
         frames, notes = retrying_smaller(clean, Sizes.of(chosen), ("chunk", "tile", "window"))
         if source.alpha is not None:
-            notes += ("The transparency is left out here; Enhance Video (GenVE) keeps it.",)
+            notes += (ALPHA_LEFT_OUT,)
         return io.NodeOutput(video_of(images_of(frames), source.audio, source.rate),
                              models.for_preclean(preclean) if preclean else models, ui=text_ui(*source.notes, *notes))

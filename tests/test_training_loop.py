@@ -304,39 +304,32 @@ def in_two_processes(*program):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_two_processes_whose_clocks_differ_stop_after_the_same_step(clips, tmp_path):
-    file = tmp_path / "c.json"
-    file.write_text(json.dumps({"loop": {"steps": 100000, "batch": 2, "minutes": 0.05}, "stage": {"crop": 32}}))
-    program = tmp_path / "one_clock_is_fast.py"
-    program.write_text("import os, sys, time\n"
-                       "clock, fast = time.perf_counter, 1 + 2 * int(os.environ['RANK'])\n"
-                       "time.perf_counter = lambda: fast * clock()\n"
-                       "from genve_core.cli import main\n"
-                       "sys.exit(main(sys.argv[1:]))\n")
-    run = in_two_processes(str(program), "train", "vae", "--data", str(clips), "--out", str(tmp_path / "run"),
-                           "--config", str(file))
+def vae_by_two_processes(clips, tmp_path, loop, *changes):
+    """Train a VAE; each process runs the lines `changes` before it begins. Returns the run's folder."""
+    file, program, out = tmp_path / "c.json", tmp_path / "changed.py", tmp_path / "run"
+    file.write_text(json.dumps({"loop": loop, "stage": {"crop": 32}}))
+    program.write_text("\n".join(["import os, sys, time", *changes, "from genve_core.cli import main",
+                                  "sys.exit(main(sys.argv[1:]))"]))
+    run = in_two_processes(str(program), "train", "vae", "--data", str(clips), "--out", str(out), "--config", str(file))
     assert run.returncode == 0, run.stderr
-    (record,) = load_bundle(tmp_path / "run" / "bundle").training
+    return out
+
+
+def test_two_processes_whose_clocks_differ_stop_after_the_same_step(clips, tmp_path):
+    out = vae_by_two_processes(clips, tmp_path, {"steps": 100000, "batch": 2, "minutes": 0.05},
+                               "clock, fast = time.perf_counter, 1 + 2 * int(os.environ['RANK'])",
+                               "time.perf_counter = lambda: fast * clock()")
+    (record,) = load_bundle(out / "bundle").training
     assert 3 <= 60 * record["minutes"] < 9  # it is the main process's clock
 
 
 def test_a_checkpoint_of_two_processes_is_whole_when_one_is_slow(clips, tmp_path):
-    file = tmp_path / "c.json"
-    file.write_text(json.dumps({"loop": {"steps": 2, "batch": 2, "save_every": 1}, "stage": {"crop": 32}}))
-    program = tmp_path / "one_writes_late.py"
-    program.write_text("import os, sys, time\n"
-                       "from accelerate import Accelerator\n"
-                       "from genve_core.cli import main\n"
-                       "save = Accelerator.save_state\n"
-                       "late = 1.5 * int(os.environ['RANK'])\n"
-                       "Accelerator.save_state = lambda *a, **k: (time.sleep(late), save(*a, **k))\n"
-                       "sys.exit(main(sys.argv[1:]))\n")
-    run = in_two_processes(str(program), "train", "vae", "--data", str(clips), "--out", str(tmp_path / "run"),
-                           "--config", str(file))
-    assert run.returncode == 0, run.stderr
-    folder = tmp_path / "run" / "vae"
-    assert {"random_states_0.pkl", "random_states_1.pkl"} <= {path.name for path in (folder / "checkpoint").iterdir()}
-    assert not (folder / "checkpoint.part").exists()
+    out = vae_by_two_processes(clips, tmp_path, {"steps": 2, "batch": 2, "save_every": 1},
+                               "from accelerate import Accelerator",
+                               "save, late = Accelerator.save_state, 1.5 * int(os.environ['RANK'])",
+                               "Accelerator.save_state = lambda *a, **k: (time.sleep(late), save(*a, **k))")
+    assert {"random_states_0.pkl", "random_states_1.pkl"} <= {path.name for path in (out / "vae" / "checkpoint").iterdir()}
+    assert not (out / "vae" / "checkpoint.part").exists()
 
 
 def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(clips, tiny_bundle, tmp_path):

@@ -106,6 +106,8 @@ def test_preclean_keeps_the_clip_but_for_its_frames(run_node, mini):
     torch.testing.assert_close(cleaned.get_components().images, clip.images, atol=1e-6, rtol=0)
     assert bundle is mini[0]
     assert cleaned.get_components().frame_rate == 25
+    cleaned, _ = run_node("GenVEPreclean", video=moving(2, channels=4), bundle=mini[0])
+    assert cleaned.get_components().images.shape == (2, 24, 40, 3), "transparency is left out"
 
 
 def test_dehalo_equals_the_command_line(host, files, tmp_path):
