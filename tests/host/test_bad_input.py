@@ -87,6 +87,7 @@ def all_nodes():
                       frame_count=1, steps=0, seed=0, strength=1.0, window=16, overlap=4, cell_width=64),
         "metrics": node("GenVEMetrics", result=[ENCODE, 1], source=["source", 0], scale=2, window=16, overlap=4,
                         plot_width=300),
+        "clean": node("GenVEPreclean", video=["source", 0], bundle=[BUNDLE, 0], preclean=0.5),
         "shots": node("GenVEFindShots", video=["source", 0], shot=0, sensitivity=0.5, key_frames="", shortest=4),
         "compare": node("GenVECompare", before=["source", 0], after=["source", 0], key_frame=-1, frames_per_second=24.0,
                         resize="bicubic", most_frames=10),
