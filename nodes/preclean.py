@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -13,6 +14,9 @@ from .compat import schema
 from .convert import images_of, read_video, video_of
 from .run import Progress, explained, retrying_smaller, text_ui
 from .sockets import BundleSocket, as_bundle
+
+if TYPE_CHECKING:
+    from ..genve_core.models import Models
 
 
 class GenVEPreclean(io.ComfyNode):
@@ -53,12 +57,13 @@ class GenVEPreclean(io.ComfyNode):
         progress = Progress({"read": 0.1, "preclean": 0.9})
         source = read_video(video, on_frame=partial(progress, "read"))
 
-        def clean(sizes: Sizes) -> Tensor:
-            shot = Enhancer(models, sizes.into(chosen)).prepared(InMemory(source.frames), progress)
-            return shot.read(range(len(shot)))
+        def clean(sizes: Sizes) -> tuple[Tensor, Models]:
+            enhancer = Enhancer(models, sizes.into(chosen))
+            shot = enhancer.prepared(InMemory(source.frames), progress)
+            return shot.read(range(len(shot))), enhancer.models
 
-        frames, notes = retrying_smaller(clean, Sizes.of(chosen), ("chunk", "tile", "window"))
+        (frames, cleaning), notes = retrying_smaller(clean, Sizes.of(chosen), ("chunk", "tile", "window"))
         if source.alpha is not None:
             notes += (ALPHA_LEFT_OUT,)
-        return io.NodeOutput(video_of(images_of(frames), source.audio, source.rate),
-                             models.for_preclean(preclean) if preclean else models, ui=text_ui(*source.notes, *notes))
+        return io.NodeOutput(video_of(images_of(frames), source.audio, source.rate), cleaning,
+                             ui=text_ui(*source.notes, *notes))
