@@ -88,6 +88,7 @@ class Defaults:
     image_start: int = 250  # T0
     image_steps: int = 4
     noise_level: int = 250  # n
+    detail_at_2x: float = 1.0  # times what `noise_level` adds where a clip is enlarged by 2 or less, see `detail_level`
 
     def video_times(self, steps: int | None = None, start: int | None = None) -> list[int]:
         """The times at which the video diffuser is asked; None = as recommended. Raises InputError as `timesteps` does."""

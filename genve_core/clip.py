@@ -46,6 +46,11 @@ class Clip:
     def __len__(self) -> int:
         return len(self.frames)
 
+    @property
+    def enlargement(self) -> float:
+        """Of width and height, the mean of both."""
+        return (self.size[0] * self.size[1] / (self.frames.shape[-2] * self.frames.shape[-1])) ** 0.5
+
     def part(self, rows: slice) -> Clip:
         """Some of its frames as a clip of the same shot; of its key frames those that are `elsewhere` come along."""
         return replace(self, frames=self.frames[rows], first=self.first + rows.indices(len(self))[0])

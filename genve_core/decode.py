@@ -18,6 +18,7 @@ from .decoder.memory import DecoderMemory
 from .decoder.steady import steadied
 from .decoder.tiles import decode_in_tiles, tiles
 from .decoder.views import Batch
+from .dial import detail_level
 from .media.colour import ColourConfig, ColourMatch
 from .models import Models
 from .segments import widened
@@ -51,10 +52,10 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     memory = memory if memory is not None and models.device.type == "cpu" else DecoderMemory(0)
     memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))],
                  [strength, chunk, views])
-    up = _UpSampled(clip, models.device)
+    up, level = _UpSampled(clip, models.device), detail_level(n, models.defaults, clip.enlargement)
 
     def decode(part: slice) -> tuple[Tensor, Tensor]:
-        return _decode_part(models, up, Z_0, flow, used, n, strength, part, views, tiling, memory)
+        return _decode_part(models, up, Z_0, flow, used, level, strength, part, views, tiling, memory)
 
     decoded = _coloured(decode, ColourMatch(colour), span, chunk, report)
     rows = slice(span.start, span.stop)
@@ -103,7 +104,7 @@ class _UpSampled:
         return self._keys[number]
 
 
-def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], n: int,
+def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], n: float,
                  strength: float, part: slice, views: int, tiling: TilingConfig,
                  memory: DecoderMemory) -> tuple[Tensor, Tensor]:
     size, most = padded_size(up.clip.size, MULTIPLE), tiling.decode**2

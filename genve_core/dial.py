@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .bundle import Defaults
 from .errors import InputError
 
 Dial = Sequence[Mapping[str, float]]  # rows from small to large n, see `bundle.save_dial`
@@ -31,3 +32,13 @@ def noise_level_for(dial: Dial, creativity: float) -> int:
         raise InputError("this bundle has no measured curve of its noise level that rises; give the noise level itself, or "
                          "measure it with `genve study noise --write-dial`")
     return round(float(np.interp(creativity, reached, [row["n"] for row in dial])))
+
+
+def detail_level(n: int, defaults: Defaults, enlargement: float) -> float:
+    """The n that the decoder is asked with, for a clip that is enlarged by `enlargement`.
+
+    From 4 on it is n itself. Enlarged by less, genve-mini's decoder adds less than least squares would have it: up to the
+    default, n then counts up to `detail_at_2x` times, most from 2 down; above it as ever, so that the dial keeps its reach.
+    """
+    finer = min(max((4 - enlargement) / 2, 0.0), 1.0)
+    return n + finer * (defaults.detail_at_2x - 1) * min(n, defaults.noise_level)

@@ -29,6 +29,7 @@ from .controller import VideoController
 from .decoder.detail_decoder import DetailDecoder
 from .decoder.inputs import decoder_inputs
 from .decoder.tiles import decode_in_tiles
+from .dial import detail_level
 from .diffuser.sampler import sample
 from .diffuser.tiles import latent_tiles
 from .diffuser.windows import WindowConfig, frame_noise, fuse, window_weights, windows
@@ -188,7 +189,8 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
         still = up.new_zeros(1, 1, 2, 2, 2)
         decoder = cast(DetailDecoder, decoder)
         inputs = decoder_inputs(up.unsqueeze(0), still, still, reach=decoder.reach)
-        image = decode_in_tiles(decoder, y, inputs, defaults.noise_level, tiling.decode**2).clamp(-1, 1)
+        level = detail_level(defaults.noise_level, defaults, clip.enlargement)
+        image = decode_in_tiles(decoder, y, inputs, level, tiling.decode**2).clamp(-1, 1)
         return Reference(key, image[0], y[0].float(), torch.ones_like(image[0, :1]), own=True)
 
 

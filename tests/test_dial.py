@@ -1,6 +1,7 @@
 import pytest
 
-from genve_core.dial import creativity_of, noise_level_for
+from genve_core.bundle import Defaults
+from genve_core.dial import creativity_of, detail_level, noise_level_for
 from genve_core.errors import InputError
 
 DIAL = [{"n": 0, "creativity": 0.0}, {"n": 100, "creativity": 0.5}, {"n": 400, "creativity": 1.0}]
@@ -31,3 +32,12 @@ def test_a_curve_that_falls_is_not_read_backwards():
 def test_creativity_out_of_range_is_refused(creativity):
     with pytest.raises(InputError, match=r"creativity must be in \[0, 1\], got "):
         noise_level_for(DIAL, creativity)
+
+
+@pytest.mark.parametrize("n, enlargement, level", [
+    (0, 2, 0), (100, 2, 300), (250, 1, 750), (250, 2, 750), (999, 2, 1499),  # most from 2 down; above the default as ever
+    (250, 3, 500), (250, 4, 250), (250, 8, 250),
+])
+def test_a_clip_that_is_enlarged_by_less_gets_more_detail(n, enlargement, level):
+    assert detail_level(n, Defaults(noise_level=250, detail_at_2x=3), enlargement) == level
+    assert detail_level(n, Defaults(), enlargement) == n  # a bundle that says nothing of it

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -95,6 +96,21 @@ def test_a_reference_of_its_own_helps_frames_that_are_less_sharp_and_no_others(c
     assert torch.equal(*with_and_without(sharp.expand(3, -1, -1, -1)))
     own, none = with_and_without(torch.cat([sharp, soft, soft]))
     assert torch.equal(own[0], none[0]) and (own[2] - none[2]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("size, as_if", [((38, 54), 300), ((76, 108), 100)])
+def test_a_clip_that_is_enlarged_by_two_is_given_the_detail_that_its_bundle_asks_for(clip, bundle, size, as_if):
+    """In the frames, and in the reference that is made of one of them, which is shown beside them."""
+    models, shot = Enhancer(bundle, EnhanceConfig(precision="float32"), "cpu").models, Clip(clip, size)
+    Z, flow = encode_clip(models, shot), find_flow(models, shot, [])
+
+    def made(n, detail_at_2x):
+        models.defaults = replace(models.defaults, noise_level=n, detail_at_2x=detail_at_2x)
+        return own_reference(models, shot, Z, 0).image, torch.stack(list(decode_clip(models, shot, Z, flow, n=n)))
+
+    for more, higher, plain in zip(made(100, 3.0), made(as_if, 1.0), made(100, 1.0), strict=True):
+        assert torch.equal(more, higher)
+        assert torch.equal(higher, plain) == (as_if == 100)  # n is seen at all
 
 
 def test_beside_a_picture_that_was_given_a_guess_is_not_shown_to_the_decoder(clip, bundle, picture):

@@ -163,10 +163,10 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         past_half, past_quarter = (x * gain.to(x) for x, gain in zip((half, quarter), self.skip_gains, strict=True))
         return Seen(inputs.up, inputs.detail, past_half, past_quarter, self.to_eighth(quarter))
 
-    def forward(self, latents: Tensor, inputs: DecoderInputs | Seen, n: int | Tensor = 0) -> Tensor:
+    def forward(self, latents: Tensor, inputs: DecoderInputs | Seen, n: float | Tensor = 0) -> Tensor:
         """Latents (b, c, h/8, w/8) and inputs of b frames, sides multiples of 8 -> frames (b, 3, h, w).
 
-        inputs: or what `look` made of them.   n: noise level of the conditions in [0, 1000), one or (b,).
+        inputs: or what `look` made of them.   n: noise level, one or (b,), in general that of `dial.detail_level`.
         Untrained and without a reference, it returns the up-sampled frames.
         """
         certain, further = self.ends(latents, inputs)

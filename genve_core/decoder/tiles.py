@@ -56,7 +56,7 @@ def tiles(size: tuple[int, int], most: int) -> tuple[Tile, ...]:
     return tuple(Tile(own_y, own_x, y, x) for own_y, y in rows for own_x, x in columns)
 
 
-def decode_in_tiles(decoder: DetailDecoder, latents: Tensor, inputs: DecoderInputs, n: int, most: int) -> Tensor:
+def decode_in_tiles(decoder: DetailDecoder, latents: Tensor, inputs: DecoderInputs, n: float, most: int) -> Tensor:
     """`decoder(latents, inputs, n)` in float32, frame by frame and tile by tile: (b, 3, h, w).
 
     most: pixels that the decoder sees at once; see `tiles`.
