@@ -27,6 +27,10 @@ DEHALO = ("For cameras that sharpen: how much of the light and dark rims beside 
 SIDE = "Of the output, in pixels; 0 = by scale. With one side given, the other keeps the aspect."
 
 
+ENLARGEMENT = "genve_enlargement"  # of a LATENT: by how much Upscale and Encode Video enlarged the frames
+UNKNOWN = 4.0  # what frames of another origin are taken for: then n is what it says
+
+
 @dataclass(frozen=True)
 class UpscaledClip(Clip):
     """An up-scaled IMAGE as the clip that the steps work on: it has its own size already.
@@ -34,6 +38,12 @@ class UpscaledClip(Clip):
     `frames` is a view of the IMAGE, (f, 3, H, W) in [0, 1], converted part by part when a step asks: a converted copy
     would take as much memory as the IMAGE itself, in every node. Iterating gives frames (3, H, W) in [-1, 1].
     """
+
+    enlarged: float = UNKNOWN  # by how much, before
+
+    @property
+    def enlargement(self) -> float:
+        return self.enlarged
 
     def up(self, part: slice, device: torch.device) -> Tensor:
         # exact for what `Clip.up` made: its values lie on a grid that [0, 1] holds too
@@ -43,10 +53,14 @@ class UpscaledClip(Clip):
         return map(from_unit, self.frames)
 
 
-def upscaled_clip(images: Any, name: str = "images") -> UpscaledClip:
-    """An up-scaled IMAGE as a clip, its alpha left out. Raises InputError for what is no IMAGE, or empty."""
+def upscaled_clip(images: Any, name: str = "images", z: Any = None) -> UpscaledClip:
+    """An up-scaled IMAGE as a clip, its alpha left out. Raises InputError for what is no IMAGE, or empty.
+
+    z: its LATENT, which knows by how much it was enlarged.
+    """
     check_images(images, name)
-    return UpscaledClip(images[..., :3].movedim(-1, 1), (images.shape[1], images.shape[2]))
+    enlarged = z.get(ENLARGEMENT, UNKNOWN) if isinstance(z, dict) else UNKNOWN
+    return UpscaledClip(images[..., :3].movedim(-1, 1), (images.shape[1], images.shape[2]), enlarged=enlarged)
 
 
 def wanted_size(h: int, w: int, scale: float, width: int, height: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..genve_core.sizes import Sizes
 from ..genve_core.video_codec import crop
-from .clips import ALPHA_LEFT_OUT, CHOOSE, DEHALO, ONE_SHOT, SIDE, key_frame_of, wanted_size
+from .clips import ALPHA_LEFT_OUT, CHOOSE, DEHALO, ENLARGEMENT, ONE_SHOT, SIDE, key_frame_of, wanted_size
 from .compat import advanced, schema
 from .convert import RATE, images_of, latent_of, read_video
 from .run import Progress, explained, frames_at_once, retrying_smaller, text_ui, to_host
@@ -76,7 +76,8 @@ class GenVEUpscaleEncode(io.ComfyNode):
         Z, notes = retrying_smaller(encode, parts=("chunk", "tile"))
         if source.alpha is not None:
             notes += (ALPHA_LEFT_OUT,)
-        return io.NodeOutput(latent_of(Z), images, key_frame, float(source.rate or RATE), source.audio,
+        latent = latent_of(Z, **{ENLARGEMENT: clip.enlargement})
+        return io.NodeOutput(latent, images, key_frame, float(source.rate or RATE), source.audio,
                              ui=text_ui(*source.notes, *notes))
 
 

@@ -76,7 +76,7 @@ class GenVENoiseSweep(io.ComfyNode):
         from ..genve_core.sweep import SweepConfig, spread, sweep
 
         models, motion = as_bundle(bundle), as_flow(flow)
-        clip = upscaled_clip(motion.images)
+        clip = upscaled_clip(motion.images, z=z)
         Z = latents_of(z, channels_of(models), "Z")
         check_same_clip(Z, motion.images, ("Z", "the flow's clip"))
         check_shows(models, Z, clip, len(clip) // 2, "the flow's clip")

@@ -69,7 +69,7 @@ class GenVESemanticReference(io.ComfyNode):
         from ..genve_core.steps import own_reference
 
         models = as_bundle(bundle)
-        clip, Z = upscaled_clip(images), latents_of(z, channels_of(models), "Z")
+        clip, Z = upscaled_clip(images, z=z), latents_of(z, channels_of(models), "Z")
         check_same_clip(Z, images, ("Z", "images"))
         if noise not in NOISES:
             raise InputError(f"noise must be one of {', '.join(NOISES)}, got {noise!r}")

@@ -74,7 +74,7 @@ class GenVEVideoDiffuserSampler(io.ComfyNode):
         models, defaults = steering.models, steering.models.defaults
         Z = latents_of(z, channels_of(models), "Z")
         check_same_clip(Z, steering.flow.images, ("Z", "the guidance's clip"))
-        clip = upscaled_clip(steering.flow.images)
+        clip = upscaled_clip(steering.flow.images, z=z)
         check_shows(models, Z, clip, len(clip) // 2, "the guidance's clip")
         check_window(models, window, Z.shape[1])
         times = defaults.video_times(steps or None, t1 or None)
