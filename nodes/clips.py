@@ -25,8 +25,6 @@ ALPHA_LEFT_OUT = "The transparency is left out here; Enhance Video (GenVE) keeps
 DEHALO = ("For cameras that sharpen: how much of the light and dark rims beside edges is taken away before the frames are "
           "enlarged; 0 = none.")
 SIDE = "Of the output, in pixels; 0 = by scale. With one side given, the other keeps the aspect."
-
-
 ENLARGEMENT = "genve_enlargement"  # of a LATENT: by how much Upscale and Encode Video enlarged the frames
 UNKNOWN = 4.0  # what frames of another origin are taken for: then n is what it says
 
