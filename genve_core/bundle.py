@@ -1,7 +1,7 @@
 """A bundle: a folder of weights that work together, described by `bundle.json` and checked when it is loaded.
 
-One safetensors file (fp16) per component, with its class's config and sha256 in `bundle.json`. A missing, extra
-or mis-shaped tensor, a wrong hash, a NaN or another format version is an error that names it. Nothing but
+One safetensors file (fp16, or `eight_bits`) per component, with its class's config and sha256 in `bundle.json`. A missing,
+extra or mis-shaped tensor, a wrong hash, a NaN or another format version is an error that names it. Nothing but
 safetensors is read and nothing is ever downloaded.
 """
 
@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .diffuser.sampler import timesteps
+from .eight_bits import packed, unpacked
 from .errors import InputError
 from .noise_schedule import NoiseScheduleConfig
 
@@ -74,9 +75,10 @@ def _flow(config: dict[str, Any]) -> nn.Module:
 
 BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "vae": _vae, "unet": _unet, "motion": _motion, "controller": _controller, "decoder": _decoder, "flow": _flow,
-    "decoder_precleaned": _decoder,
+    "decoder_precleaned": _decoder, "decoder_2x": _decoder,
 }
 REQUIRED = ("vae", "unet", "motion", "controller", "decoder")  # what `enhance` needs; the others may be absent
+OF_ANOTHER = {"decoder": "decoder_2x"}  # went on from that component, and in its place would hide what it learns later
 
 
 @dataclass
@@ -197,7 +199,7 @@ def _load_component(path: Path, part: str, about: dict[str, Any]) -> nn.Module:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file} is not a readable safetensors file ({error}); fetch the bundle again") from error
     module = BUILDERS[part](dict(about["config"]))
-    _load_strictly(module, {name: tensor.float() for name, tensor in state.items()}, file)
+    _load_strictly(module, unpacked(state, file), file)
     return module.eval().requires_grad_(False)
 
 
@@ -226,21 +228,25 @@ def sha256(file: Path) -> str:
 
 
 def save_component(folder: Path, part: str, module: nn.Module, record: dict[str, Any] | None = None,
-                   defaults: Defaults | None = None, schedule: NoiseScheduleConfig | None = None) -> None:
-    """Put one component (fp16) into the bundle in `folder`, making or updating its bundle.json.
+                   defaults: Defaults | None = None, schedule: NoiseScheduleConfig | None = None, bits: int = 16) -> None:
+    """Put one component into the bundle in `folder`, making or updating its bundle.json.
 
-    record: what to add to the training record.   Every file appears under its name only when whole.
+    record: what to add to the training record.   bits: of each weight in the file, 16 or 8 (`eight_bits`).
+    What the bundle holds that went on from the component before (`OF_ANOTHER`) is taken out. Every file appears under its
+    name only when whole.
     """
     if part not in BUILDERS:
         raise InputError(f"component must be one of {', '.join(BUILDERS)}, got {part!r}")
+    if bits not in (8, 16):
+        raise InputError(f"bits must be 8 or 16, got {bits}")
     folder.mkdir(parents=True, exist_ok=True)
     about: dict[str, Any] = {"format": FORMAT, "name": folder.name, "licence": "Apache-2.0", "components": {},
                              "schedule": asdict(NoiseScheduleConfig()), "defaults": asdict(Defaults()), "training": []}
     if (folder / "bundle.json").is_file():
         about = _read_description(folder)
     file = folder / f"{part}.safetensors"
-    state = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in module.state_dict().items()}
-    save_file(state, file.with_suffix(".part"))
+    state = {k: v.detach().to("cpu").contiguous() for k, v in module.state_dict().items()}
+    save_file(packed(state) if bits == 8 else {k: v.half() for k, v in state.items()}, file.with_suffix(".part"))
     file.with_suffix(".part").chmod(0o644)  # safetensors leaves it to its owner alone
     config = {k: v for k, v in dict(getattr(module, "config", {})).items() if not k.startswith("_")}
     about["components"][part] = {"file": file.name, "sha256": sha256(file.with_suffix(".part")), "config": config}
@@ -250,8 +256,11 @@ def save_component(folder: Path, part: str, module: nn.Module, record: dict[str,
         about["defaults"] = asdict(defaults)
     if schedule is not None:
         about["schedule"] = asdict(schedule)
+    old = about["components"].pop(OF_ANOTHER.get(part), None)
     os.replace(file.with_suffix(".part"), file)
     _write_description(folder, about)
+    if old is not None:
+        (folder / str(old["file"])).unlink(missing_ok=True)
 
 
 def save_dial(folder: Path, dial: list[dict[str, float]]) -> None:

@@ -42,7 +42,7 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     before and after them must be finished.
     memory: of this clip and flow; another n on the CPU then takes about two thirds of the time, with the same result.
     """
-    wanted = range(len(clip)) if frames is None else frames
+    wanted, models = range(len(clip)) if frames is None else frames, models.for_enlargement(clip.enlargement)
     decoder = cast(DetailDecoder, models.build(models.decoder))
     span = widened(wanted, decoder.fused, len(clip))
     views = decoder.views if steadiness == 1 else 1

@@ -42,3 +42,8 @@ def detail_level(n: int, defaults: Defaults, enlargement: float) -> float:
     """
     finer = min(max((4 - enlargement) / 2, 0.0), 1.0)
     return n + finer * (defaults.detail_at_2x - 1) * min(n, defaults.noise_level)
+
+
+def share_at_2x(enlargement: float) -> float:
+    """How much of `decoder_2x` decodes a clip that is enlarged by `enlargement`: all at 2, none from 4 on and at 1."""
+    return min(max(min(enlargement - 1, (4 - enlargement) / 2), 0.0), 1.0)

@@ -110,7 +110,7 @@ def film_task(enhancer: Enhancer, film: Film, pictures: Sequence[Mapping[int, ob
     size = config.output_size(*source)
     if config.preclean:  # it is enhanced at its own size too
         size = max(size, source, key=math.prod)
-    return Task(source, size, max(map(len, film.shots)), keys, enhancer.steps, enhancer.reach,
+    return Task(source, size, max(map(len, film.shots)), keys, enhancer.steps, enhancer.models.reach,
                 enhancer.models.bf16, context(config.flow), whole_shots=config.colour.method == "adain",
                 apart=free.vram is not None)
 

@@ -13,15 +13,17 @@ import torch.nn as nn
 from .bundle import Bundle
 from .decoder.detail_decoder import DetailDecoder
 from .devices import has_bf16, pick_device
+from .dial import share_at_2x
 from .diffuser.backbone import ImageDiffuser, MotionDiffuser
 from .noise_schedule import NoiseSchedule
 
-NETWORKS = ("vae", "image", "video", "controller", "decoder", "flow", "decoder_precleaned")
+DECODERS = ("decoder", "decoder_2x", "decoder_precleaned")
+NETWORKS = ("vae", "image", "video", "controller", "flow", *DECODERS)
 # All convolution: on a CPU it takes 0.8 to 0.9 of the time with channels last (`docs/model-design/speed.md`). The
 # diffusers take longer so, as their attention and group norms want the other order; GPUs have not been measured.
-CONVOLVING = ("vae", "decoder", "decoder_precleaned", "decoder_mixed")
+CONVOLVING = ("vae", *DECODERS, "decoder_mixed")
 # Autocast would make their weights bf16 anew in every call. The VAE is left alone: ComfyUI's own nodes use it in float32.
-HELD_IN_BF16 = ("image", "video", "controller", "decoder", "decoder_precleaned", "decoder_mixed")
+HELD_IN_BF16 = ("image", "video", "controller", *DECODERS, "decoder_mixed")
 
 
 class Models:
@@ -36,22 +38,48 @@ class Models:
         self.bf16 = precision == "bf16" or (precision == "auto" and has_bf16(self.device))
         self.schedule, self.defaults = NoiseSchedule(bundle.schedule), bundle.defaults
         self._built: dict[str, nn.Module] = {}
-        self.decoder = "decoder"  # what decodes: one of `NETWORKS`, or "decoder_mixed"
+        self.preclean = 0.0  # share of it in the frames that are decoded, see `for_preclean`
+        self.decoder = "decoder"  # what decodes, see `for_enlargement`: one of `DECODERS`, or "decoder_mixed"
         self._mixed: nn.Module | None = None
 
     def for_preclean(self, share: float) -> Models:
-        """The same networks, of which the decoder trained on precleaned frames decodes, if the bundle has one.
-
-        share: of preclean, above 0 and at most 1. Below 1 the mean of both decoders decodes, with so much of that one, so that
-        preclean has no step at 0; but of decoders that differ in shape that one alone.
-        """
+        """The same networks, for frames that are precleaned by `share`, above 0 and at most 1."""
         models = copy.copy(self)  # what is built is shared
-        if "decoder_precleaned" in self.bundle.components:
-            plain, precleaned = (cast(DetailDecoder, self.bundle[name]) for name in ("decoder", "decoder_precleaned"))
-            models.decoder = "decoder_precleaned"
-            if share < 1 and plain.like(precleaned):
-                models.decoder, models._mixed = "decoder_mixed", self._prepared("decoder_mixed", plain.mixed(precleaned, share))
+        models.preclean = share
         return models
+
+    def for_enlargement(self, enlargement: float) -> Models:
+        """The same networks, of which the decoder for clips enlarged by so much decodes: a mean of those in the bundle.
+
+        Of `decoder_2x` it has all at 2x, less to either side and nothing from 4x on and at 1x; the rest is `decoder`'s. Of
+        `decoder_precleaned` it then has as much as the frames are precleaned. So neither setting has a step anywhere. Of
+        decoders that differ in shape one alone decodes.
+        """
+        models = copy.copy(self)
+        models.decoder, mean = "decoder", None
+        for name, share in (("decoder_2x", share_at_2x(enlargement)), ("decoder_precleaned", self.preclean)):
+            if share == 0 or name not in self.bundle.components:
+                continue
+            before, other = mean or self._own(models.decoder), self._own(name)
+            if share < 1 and before.like(other):
+                models.decoder, mean = "decoder_mixed", before.mixed(other, share)
+            elif share >= 0.5 or name == "decoder_precleaned":
+                models.decoder, mean = name, None
+        models._mixed = None if mean is None else self._prepared("decoder_mixed", mean)
+        return models
+
+    @property
+    def fused(self) -> int:
+        """How many frames to either side the final fusion takes, whichever decoder decodes."""
+        return max(self._own(name).fused for name in DECODERS if name in self.bundle.components)
+
+    @property
+    def reach(self) -> int:
+        """How many frames decoding looks to either side in all: the decoder, and the final fusion further."""
+        return self.fused + max(self._own(name).reach for name in DECODERS if name in self.bundle.components)
+
+    def _own(self, name: str) -> DetailDecoder:
+        return cast(DetailDecoder, self.bundle[name])
 
     def ready(self, *names: str, work: int = 0) -> tuple[nn.Module, ...]:
         """Networks on the device, to be used at once.

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -25,7 +24,6 @@ from .clip import Clip, ClipFlow, Reference
 from .conditioning.calm import context
 from .conditioning.temporal import carry
 from .decode import decode_clip
-from .decoder.detail_decoder import DetailDecoder
 from .dehalo import Dehaloed
 from .errors import InputError
 from .media.colour import ColourConfig
@@ -100,17 +98,11 @@ class Enhancer:
         return Enhancer(self.models, replace(self.config, preclean=0.0, dehalo=0.0, scale=1.0, size=None, key_frame=None,
                                              noise_level=0, reference_strength=0.0, colour=ColourConfig()))
 
-    @property
-    def reach(self) -> int:
-        """How many frames decoding looks to either side: the decoder, and the final fusion further."""
-        decoder = cast(DetailDecoder, self.models.build(self.models.decoder))
-        return decoder.reach + decoder.fused
-
     def segments(self, frames: int, own: range | None = None) -> list[Segment]:
         """The pieces in which a shot of `frames` frames, or its frames `own`, is worked on."""
         # the colour statistics of "adain" are those of the whole shot
         length = frames if self.config.colour.method == "adain" else self.config.segment
-        return segments(frames, self.config.window, length=length, steps=self.steps, reach=self.reach,
+        return segments(frames, self.config.window, length=length, steps=self.steps, reach=self.models.reach,
                         context=context(self.config.flow), own=own)
 
     def references(self, shot: Frames, pictures: Mapping[int, Picture | None]) -> list[Reference]:
@@ -155,7 +147,7 @@ class Enhancer:
         with self._timed("diffuse"):
             Z_0 = self._diffuse(Z, references, flow, report)
         # the rest was needed for the latents only; dropped, it makes room
-        needed = widened(segment.own, self.reach, len(shot))
+        needed = widened(segment.own, self.models.reach, len(shot))
         around = around.part(_rows(widened(needed, context(config.flow), len(shot)), around))
         flow, Z_0, Z, clip = flow.part(_rows(needed, clip)), Z_0[:, _rows(needed, clip)].clone(), None, around.part(
             _rows(needed, around))

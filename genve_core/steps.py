@@ -176,7 +176,7 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
 
     start: T0, and steps: None takes the bundle's.   gamma_max, noise: see `semantic_alignment.align`.
     """
-    defaults = models.defaults
+    defaults, models = models.defaults, models.for_enlargement(clip.enlargement)
     steps = steps or defaults.image_steps
     with models.computing():
         up = clip.up_at(key, models.device)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from torch import Tensor
 from .clip import Clip, ClipFlow, Reference
 from .conditioning.temporal import carry
 from .decode import decode_clip
-from .decoder.detail_decoder import DetailDecoder
 from .diffuser.windows import WindowConfig, windows
 from .errors import InputError
 from .models import Models
@@ -72,14 +70,13 @@ def sweep(models: Models, clip: Clip, Z: Tensor, references: Mapping[str, Sequen
         raise InputError(f"the sweep would have {len(settings) * len(config.frames)} pictures, at most {MOST} are made; "
                          f"choose fewer levels, references or frames")
     times = models.defaults.video_times(config.steps)
-    fused = cast(DetailDecoder, models.build(models.decoder)).fused
     for done, ((name, used), n) in enumerate(settings):
         def stay(stage: str, ready: int, total: int, done: int = done) -> None:
             report("sweep", done, len(settings))
 
         guided = _conditions(models, Z, used if config.strength > 0 else (), flow, n, config)
         Z_0 = torch.zeros_like(Z, device="cpu")
-        for span in _spans(len(clip), config, fused):
+        for span in _spans(len(clip), config, models.fused):
             rows = slice(span.start, span.stop)
             guidance = match(models, guided[0][:, rows], None if guided[1] is None else guided[1][:, rows], n,
                              strength=config.strength)

@@ -1,5 +1,7 @@
 """A bundle's networks as they are held on a device."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -23,15 +25,16 @@ def asked(models, name):
         return network(z, 30)
 
 
-def both_decoders(bundle, precision):
+def all_decoders(bundle, precision):
     """Of which "decoder_mixed" can be asked too."""
-    return Models(bundle, "cpu", precision).for_preclean(0.5)
+    bundle = replace(bundle, components={**bundle.components, "decoder_2x": bundle["decoder_precleaned"]})
+    return Models(bundle, "cpu", precision).for_preclean(0.5).for_enlargement(4)
 
 
 @pytest.mark.parametrize("name", ["vae", *HELD_IN_BF16])
 def test_what_is_held_in_bf16_gives_what_autocast_gives(tiny_bundle, name):
     bundle = load_bundle(tiny_bundle)
-    held, plain = both_decoders(bundle, "bf16"), both_decoders(bundle, "float32")
+    held, plain = all_decoders(bundle, "bf16"), all_decoders(bundle, "float32")
     plain_weights = plain.build(name)
     plain.bf16 = True  # from here on autocast has to make the weights bf16
     assert torch.equal(asked(held, name), asked(plain, name))
@@ -41,13 +44,13 @@ def test_what_is_held_in_bf16_gives_what_autocast_gives(tiny_bundle, name):
 
 
 def test_float32_is_held_as_it_is(tiny_bundle):
-    models = both_decoders(load_bundle(tiny_bundle), "float32")
+    models = all_decoders(load_bundle(tiny_bundle), "float32")
     assert {x.dtype for name in HELD_IN_BF16 for x in models.build(name).parameters()} == {torch.float32}
 
 
 def test_mixtures_share_the_other_networks(tiny_bundle):
     models = Models(load_bundle(tiny_bundle), "cpu", "float32")
-    some, more, all_of_it = (models.for_preclean(share) for share in (0.3, 0.6, 1.0))
+    some, more, all_of_it = (models.for_preclean(share).for_enlargement(4) for share in (0.3, 0.6, 1.0))
     assert models.decoder == "decoder" and all_of_it.decoder == "decoder_precleaned"
     assert some.build("vae") is more.build("vae") is models.build("vae")
     head = [one.build(one.decoder).head.weight for one in (models, some, more, all_of_it)]

@@ -21,15 +21,16 @@ from ..errors import InputError
 from .start import copy_bundle
 
 
-def average(part: str, shares: dict[str, float], into: Path, target: str | None = None) -> None:
+def average(part: str, shares: dict[str, float], into: Path, target: str | None = None, bits: int = 16) -> None:
     """Write a copy of the first bundle into the folder `into`, its component `part` the weighted mean of all.
 
-    shares: {bundle's name or folder: weight}, whose weights add up to 1; two or more, unless it becomes another component.
-    target: the component that becomes the mean, `part` staying as it is; None = `part` itself.
+    shares: {bundle's name or folder: weight}, whose weights add up to 1; two or more, unless it becomes another component or is
+    stored in 8 bits.
+    target: the component that becomes the mean, `part` staying as it is; None = `part` itself.   bits: of its weights, 16 or 8.
     Raises InputError if they do not, if a bundle lacks the component or has it in another size.
     """
     target = target or part
-    if (len(shares) < 2 and target == part) or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+    if (len(shares) < 2 and target == part and bits == 16) or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
         raise InputError(f"bundles must be two or more whose weights add up to 1, got {shares}")
     modules = {name: load_bundle(name, only=(part,))[part] for name in shares}
     first = next(iter(modules.values()))
@@ -42,7 +43,8 @@ def average(part: str, shares: dict[str, float], into: Path, target: str | None 
             mean[key] += shares[name] * state[key].float()
     first.float().load_state_dict(mean)
     copy_bundle(next(iter(shares)), into)
-    save_component(into, target, first, {"stage": f"{target}: mean of fine-tunes", "weights": list(shares.values())})
+    save_component(into, target, first, {"stage": f"{target}: mean of fine-tunes", "weights": list(shares.values())},
+                   bits=bits)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,8 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
     p.add_argument("bundles", nargs="+", metavar="BUNDLE=WEIGHT", help="name or folder; the first gives the rest of the bundle")
     p.add_argument("--into", type=Path, required=True, metavar="DIR", help="folder for the new bundle")
     p.add_argument("--as", dest="target", choices=tuple(BUILDERS), help="what the mean becomes, such as decoder_precleaned")
+    p.add_argument("--bits", type=int, choices=(16, 8), default=16, help="of its weights in the file (default: 16)")
     args = p.parse_args(arguments)
-    average(args.part, _shares(args.bundles), args.into, args.target)
+    average(args.part, _shares(args.bundles), args.into, args.target, args.bits)
 
 
 def _shares(texts: list[str]) -> dict[str, float]:

@@ -143,10 +143,10 @@ def test_a_mixture_of_decoders_is_loaded_as_it_is_asked_for_and_the_last_one_goe
     import comfy.model_management as management
 
     models.ready("decoder")
-    some = models.for_preclean(0.3)
+    some = models.for_preclean(0.3).for_enlargement(4)
     gone = [weakref.ref(some.ready("decoder_mixed")[0]), weakref.ref(some.patcher("decoder_mixed"))]
     del some
-    more = models.for_preclean(0.6)
+    more = models.for_preclean(0.6).for_enlargement(4)
     (network,) = more.ready("decoder_mixed")
     assert network is more.build("decoder_mixed") and more.patcher("decoder_mixed") in loaded()
     assert more.patcher("vae") is models.patcher("vae")

@@ -100,7 +100,7 @@ def test_preclean_keeps_the_clip_but_for_its_frames(run_node, mini):
     found = cleaned.get_components()
     assert found.images.shape == clip.images.shape and not torch.equal(found.images, clip.images)
     assert found.frame_rate == 12 and found.audio is sound
-    assert mini[0].decoder == "decoder" and bundle.decoder == "decoder_mixed"
+    assert mini[0].preclean == 0 and bundle.preclean == 0.5
 
     cleaned, bundle = run_node("GenVEPreclean", video=clip.images, bundle=mini[0], preclean=0.0)
     torch.testing.assert_close(cleaned.get_components().images, clip.images, atol=1e-6, rtol=0)
