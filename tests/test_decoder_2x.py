@@ -85,7 +85,8 @@ def test_the_reference_that_is_made_here_is_decoded_by_it_too(clip, bundle):
 def test_of_decoders_that_differ_in_shape_the_nearer_one_decodes(bundle):
     deeper = replace(bundle, components=bundle.components | {"decoder_2x": bundle["decoder"].deepened((1, 1, 2, 1, 1))})
     models = Models(deeper, "cpu", "float32")
-    assert [models.for_enlargement(x).decoder for x in (1.4, 1.6, 2.9, 3.1)] == ["decoder", "decoder_2x", "decoder_2x", "decoder"]
+    chosen = [models.for_enlargement(x).decoder for x in (1.4, 1.6, 2.9, 3.1)]
+    assert chosen == ["decoder", "decoder_2x", "decoder_2x", "decoder"]
 
 
 def test_a_decoder_that_is_trained_further_is_not_hidden_by_the_one_for_two_times(bundle, tiny_bundle, tmp_path):
