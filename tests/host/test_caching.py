@@ -180,7 +180,7 @@ def run_with_ui(node_classes, node_id, **inputs):
 def test_decoder_out_of_memory_is_tried_smaller(node_classes, mini, clip, monkeypatch):
     _, z, guidance = clip
     whole, _ = run_with_ui(node_classes, "GenVEVideoDiffuserSampler", z=z, guidance=guidance)
-    failing(monkeypatch, mini[0].build("decoder"), 1)
+    failing(monkeypatch, mini[0].build("decoder_2x"), 1)
     smaller, texts = run_with_ui(node_classes, "GenVEVideoDiffuserSampler", z=z, guidance=guidance)
     assert [text.split(";")[0] for text in texts] == ["Memory ran out"] and "1 frames at once" in texts[-1]
     torch.testing.assert_close(whole[1], smaller[1], atol=0.02, rtol=0)
@@ -207,7 +207,7 @@ def test_one_box_out_of_memory_is_tried_smaller(node_classes, mini, clip, monkey
     images, _, _ = clip
     whole, texts = run_with_ui(node_classes, "GenVEEnhanceVideo", video=images, scale=2.0, bundle=mini[0])
     assert texts == []
-    failing(monkeypatch, mini[0].build("decoder"), 1)
+    failing(monkeypatch, mini[0].build("decoder_2x"), 1)
     smaller, texts = run_with_ui(node_classes, "GenVEEnhanceVideo", video=images, scale=2.0, bundle=mini[0])
     assert len(texts) == 1 and "1 frames at once" in texts[0]
     torch.testing.assert_close(whole[0], smaller[0], atol=0.02, rtol=0)
@@ -215,6 +215,6 @@ def test_one_box_out_of_memory_is_tried_smaller(node_classes, mini, clip, monkey
 
 def test_memory_that_never_suffices_is_an_error(node_classes, mini, clip, monkeypatch):
     _, z, guidance = clip
-    failing(monkeypatch, mini[0].build("decoder"), 0)
+    failing(monkeypatch, mini[0].build("decoder_2x"), 0)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         run_with_ui(node_classes, "GenVEVideoDiffuserSampler", z=z, guidance=guidance)
