@@ -50,7 +50,7 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     used = ([one for one in references if not one.own] or references) if strength > 0 else ()
     # an accelerator looks again in less time than its memory is worth
     memory = memory if memory is not None and models.device.type == "cpu" else DecoderMemory(0)
-    memory.begin([flow.forward, *(x for reference in used for x in (reference.image, reference.valid))],
+    memory.begin([decoder.head.weight, flow.forward, *(x for reference in used for x in (reference.image, reference.valid))],
                  [strength, chunk, views])
     up, level = _UpSampled(clip, models.device), detail_level(n, models.defaults, clip.enlargement)
 

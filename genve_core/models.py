@@ -41,6 +41,7 @@ class Models:
         self.preclean = 0.0  # share of it in the frames that are decoded, see `for_preclean`
         self.decoder = "decoder"  # what decodes, see `for_enlargement`: one of `DECODERS`, or "decoder_mixed"
         self._mixed: nn.Module | None = None
+        self._chosen: dict[tuple[tuple[str, float], ...], tuple[str, nn.Module | None]] = {}  # the last choice of a decoder
 
     def for_preclean(self, share: float) -> Models:
         """The same networks, for frames that are precleaned by `share`, above 0 and at most 1."""
@@ -55,18 +56,25 @@ class Models:
         `decoder_precleaned` it then has as much as the frames are precleaned. So neither setting has a step anywhere. Of
         decoders that differ in shape one alone decodes.
         """
+        wanted = (("decoder_2x", share_at_2x(enlargement)), ("decoder_precleaned", self.preclean))
+        shares = tuple((name, share) for name, share in wanted if share and name in self.bundle.components)
+        if shares not in self._chosen:
+            self._chosen.clear()  # makes room
+            self._chosen[shares] = self._choose(shares)
         models = copy.copy(self)
-        models.decoder, mean = "decoder", None
-        for name, share in (("decoder_2x", share_at_2x(enlargement)), ("decoder_precleaned", self.preclean)):
-            if share == 0 or name not in self.bundle.components:
-                continue
-            before, other = mean or self._own(models.decoder), self._own(name)
-            if share < 1 and before.like(other):
-                models.decoder, mean = "decoder_mixed", before.mixed(other, share)
-            elif share >= 0.5 or name == "decoder_precleaned":
-                models.decoder, mean = name, None
-        models._mixed = None if mean is None else self._prepared("decoder_mixed", mean)
+        models.decoder, models._mixed = self._chosen[shares]
         return models
+
+    def _choose(self, shares: tuple[tuple[str, float], ...]) -> tuple[str, nn.Module | None]:
+        """The decoder's name, and the network of a mean. shares: of each component that takes the place of those before it."""
+        chosen, mean = "decoder", None
+        for name, share in shares:
+            before, other = mean or self._own(chosen), self._own(name)
+            if share < 1 and before.like(other):
+                chosen, mean = "decoder_mixed", before.mixed(other, share)
+            elif share >= 0.5 or name == "decoder_precleaned":
+                chosen, mean = name, None
+        return chosen, None if mean is None else self._prepared("decoder_mixed", mean)
 
     @property
     def fused(self) -> int:

@@ -2,7 +2,7 @@
 
 Ours, not the paper's; that cleaning comes before enlarging is RealBasicVSR's (Chan et al., CVPR 2022), which has a
 network of its own for it. Here the same networks do both, with the decoder that was trained on what both passes meet
-(`Models.for_preclean`); the first pass has no reference and n = 0, so that only the second sharpens.
+(`Models.for_enlargement`); the first pass has no reference and n = 0, so that only the second sharpens.
 """
 
 from __future__ import annotations

@@ -60,6 +60,16 @@ def test_the_mean_can_become_another_component(tunes, tmp_path):
     assert both.training[-1]["stage"] == "decoder_precleaned: mean of fine-tunes"
 
 
+def test_a_bundle_without_a_share_does_not_say_what_the_mean_is_like(tunes, tmp_path):
+    start, tuned = tunes
+    firmer = load_bundle(tuned)["decoder"]
+    firmer.register_to_config(emphasis=0.4)
+    save_component(tmp_path / "tuned", "decoder", firmer)
+    main(["decoder", f"{start}=0", f"{tuned}=1", "--as", "decoder_precleaned", "--into", str(tmp_path / "both")])
+    both = load_bundle(tmp_path / "both")
+    assert [both[name].config["emphasis"] for name in ("decoder", "decoder_precleaned")] == [0.0, 0.4]
+
+
 def test_a_component_of_one_bundle_becomes_another(tunes, tmp_path):
     start, tuned = tunes
     main(["decoder", f"{start}=0", f"{tuned}=1", "--as", "decoder_precleaned", "--into", str(tmp_path / "both")])

@@ -57,6 +57,17 @@ def test_other_settings_are_looked_at_anew(made, looks, change):
     assert len(looks) == before + 3 and torch.equal(changed, frames(made, None, **change))
 
 
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_another_decoder_looks_anew(made, looks, share):
+    memory = DecoderMemory()
+    plain = frames(made, memory)
+    other = (made[0].for_preclean(share), *made[1:])
+    found = frames(other, memory)
+    assert len(looks) == 6 and torch.equal(found, frames(other, None)) and not torch.equal(found, plain)
+    frames(other, memory, n=100)
+    assert len(looks) == 9  # three without a memory; a mean of decoders is the same one when it is asked for again
+
+
 def test_another_reference_or_flow_is_looked_at_anew(made, looks):
     memory = DecoderMemory()
     frames(made, memory)
