@@ -75,10 +75,11 @@ def _flow(config: dict[str, Any]) -> nn.Module:
 
 BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "vae": _vae, "unet": _unet, "motion": _motion, "controller": _controller, "decoder": _decoder, "flow": _flow,
-    "decoder_precleaned": _decoder, "decoder_2x": _decoder,
+    "decoder_precleaned": _decoder, "decoder_2x": _decoder, "decoder_1x": _decoder,
 }
 REQUIRED = ("vae", "unet", "motion", "controller", "decoder")  # what `enhance` needs; the others may be absent
-OF_ANOTHER = {"decoder": "decoder_2x"}  # went on from that component, and in its place would hide what it learns later
+# What went on from a component, and in its place would hide what that learns later.
+OF_ANOTHER = {"decoder": ("decoder_1x", "decoder_2x")}
 
 
 @dataclass
@@ -256,11 +257,11 @@ def save_component(folder: Path, part: str, module: nn.Module, record: dict[str,
         about["defaults"] = asdict(defaults)
     if schedule is not None:
         about["schedule"] = asdict(schedule)
-    old = about["components"].pop(OF_ANOTHER.get(part), None)
+    old = [about["components"].pop(name) for name in OF_ANOTHER.get(part, ()) if name in about["components"]]
     os.replace(file.with_suffix(".part"), file)
     _write_description(folder, about)
-    if old is not None:
-        (folder / str(old["file"])).unlink(missing_ok=True)
+    for one in old:
+        (folder / str(one["file"])).unlink(missing_ok=True)
 
 
 def save_dial(folder: Path, dial: list[dict[str, float]]) -> None:

@@ -44,6 +44,10 @@ def detail_level(n: int, defaults: Defaults, enlargement: float) -> float:
     return n + finer * (defaults.detail_at_2x - 1) * min(n, defaults.noise_level)
 
 
-def share_at_2x(enlargement: float) -> float:
-    """How much of `decoder_2x` decodes a clip that is enlarged by `enlargement`: all at 2, none from 4 on and at 1."""
-    return min(max(min(enlargement - 1, (4 - enlargement) / 2), 0.0), 1.0)
+def decoder_shares(enlargement: float) -> dict[str, float]:
+    """How much of each decoder for certain enlargements decodes a clip that is enlarged by `enlargement`, in [0, 1].
+
+    All of `decoder_1x` up to 1 and none from 2 on, all of `decoder_2x` at 2, none at 1 and from 4 on; the rest is `decoder`'s.
+    """
+    of_1x, of_2x = 2 - enlargement, min(enlargement - 1, (4 - enlargement) / 2)
+    return {name: min(max(share, 0.0), 1.0) for name, share in (("decoder_1x", of_1x), ("decoder_2x", of_2x))}

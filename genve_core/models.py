@@ -13,11 +13,11 @@ import torch.nn as nn
 from .bundle import Bundle
 from .decoder.detail_decoder import DetailDecoder
 from .devices import has_bf16, pick_device
-from .dial import share_at_2x
+from .dial import decoder_shares
 from .diffuser.backbone import ImageDiffuser, MotionDiffuser
 from .noise_schedule import NoiseSchedule
 
-DECODERS = ("decoder", "decoder_2x", "decoder_precleaned")
+DECODERS = ("decoder", "decoder_1x", "decoder_2x", "decoder_precleaned")
 NETWORKS = ("vae", "image", "video", "controller", "flow", *DECODERS)
 # All convolution: on a CPU it takes 0.8 to 0.9 of the time with channels last (`docs/model-design/speed.md`). The
 # diffusers take longer so, as their attention and group norms want the other order; GPUs have not been measured.
@@ -52,21 +52,26 @@ class Models:
     def for_enlargement(self, enlargement: float) -> Models:
         """The same networks, of which the decoder for clips enlarged by so much decodes: a mean of those in the bundle.
 
-        Of `decoder_2x` it has all at 2x, less to either side and nothing from 4x on and at 1x; the rest is `decoder`'s. Of
-        `decoder_precleaned` it then has as much as the frames are precleaned. So neither setting has a step anywhere. Of
-        decoders that differ in shape one alone decodes.
+        It has of each what `decoder_shares` says. Of `decoder_precleaned` it then has as much as the frames are precleaned. So
+        neither setting has a step anywhere. Of decoders that differ in shape one alone decodes.
         """
-        wanted = (("decoder_2x", share_at_2x(enlargement)), ("decoder_precleaned", self.preclean))
-        shares = tuple((name, share) for name, share in wanted if share and name in self.bundle.components)
-        if shares not in self._chosen:
+        held = {name: share for name, share in decoder_shares(enlargement).items() if name in self.bundle.components}
+        shares, so_far = {}, 1 - sum(held.values())  # `decoder` has what is left
+        for name, share in held.items():
+            so_far += share
+            shares[name] = share and share / so_far
+        if "decoder_precleaned" in self.bundle.components:
+            shares["decoder_precleaned"] = self.preclean
+        choice = tuple((name, share) for name, share in shares.items() if share)
+        if choice not in self._chosen:
             self._chosen.clear()  # makes room
-            self._chosen[shares] = self._choose(shares)
+            self._chosen[choice] = self._choose(choice)
         models = copy.copy(self)
-        models.decoder, models._mixed = self._chosen[shares]
+        models.decoder, models._mixed = self._chosen[choice]
         return models
 
     def _choose(self, shares: tuple[tuple[str, float], ...]) -> tuple[str, nn.Module | None]:
-        """The decoder's name, and the network of a mean. shares: of each component that takes the place of those before it."""
+        """The decoder's name, and the network of a mean. shares: of each component, in the place of those before it."""
         chosen, mean = "decoder", None
         for name, share in shares:
             before, other = mean or self._own(chosen), self._own(name)

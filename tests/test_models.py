@@ -27,7 +27,8 @@ def asked(models, name):
 
 def all_decoders(bundle, precision):
     """Of which "decoder_mixed" can be asked too."""
-    bundle = replace(bundle, components={**bundle.components, "decoder_2x": bundle["decoder_precleaned"]})
+    other = bundle["decoder_precleaned"]
+    bundle = replace(bundle, components={**bundle.components, "decoder_1x": other, "decoder_2x": other})
     return Models(bundle, "cpu", precision).for_preclean(0.5).for_enlargement(4)
 
 

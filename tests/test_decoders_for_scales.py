@@ -1,4 +1,4 @@
-"""The decoder for clips that are enlarged by 2: which clips it decodes, and that it goes with the decoder it came from."""
+"""The decoders for clips at 1x and 2x: which clips each decodes, and that they go with the decoder they came from."""
 
 import shutil
 from dataclasses import replace
@@ -11,23 +11,26 @@ from torch import nn
 from genve_core.bundle import load_bundle, save_component
 from genve_core.clip import Clip
 from genve_core.decoder.detail_decoder import DetailDecoder
-from genve_core.dial import share_at_2x
+from genve_core.dial import decoder_shares
 from genve_core.models import Models
 from genve_core.pipeline import enhance
 from genve_core.steps import encode_clip, own_reference
 from genve_core.training.average import main as average
 
+FOR_SCALES = ("decoder_1x", "decoder_2x")
+
 
 @pytest.fixture(scope="module")
 def bundle(tiny_bundle):
-    """With a third decoder, as random as the others."""
+    """With a third and a fourth decoder, as random as the others."""
     plain = load_bundle(tiny_bundle)
-    other = DetailDecoder.from_config(plain["decoder"].config)
+    others = {name: DetailDecoder.from_config(plain["decoder"].config) for name in FOR_SCALES}
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        for layer in (other.tail, other.further[-1]):
-            nn.init.normal_(layer.weight, std=0.05)
-    return replace(plain, components=plain.components | {"decoder_2x": other.eval().requires_grad_(False)})
+        for other in others.values():
+            for layer in (other.tail, other.further[-1]):
+                nn.init.normal_(layer.weight, std=0.05)
+    return replace(plain, components=plain.components | {n: m.eval().requires_grad_(False) for n, m in others.items()})
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +51,24 @@ def with_decoder(bundle, shares):
     return replace(bundle, components=rest | {"decoder": mean})
 
 
-@pytest.mark.parametrize(("enlargement", "share"), [(0.5, 0), (1, 0), (1.5, 0.5), (2, 1), (3, 0.5), (4, 0), (8, 0)])
-def test_its_share_is_whole_at_two_and_falls_to_either_side(enlargement, share):
-    assert share_at_2x(enlargement) == share
-
-
-@pytest.mark.parametrize(("scale", "shares"), [
-    (1.0, {"decoder": 1}), (1.5, {"decoder": 0.5, "decoder_2x": 0.5}), (2.0, {"decoder_2x": 1}),
-    (3.0, {"decoder": 0.5, "decoder_2x": 0.5}), (4.0, {"decoder": 1}),
+@pytest.mark.parametrize(("enlargement", "at_1x", "at_2x"), [
+    (0.5, 1, 0), (1, 1, 0), (1.25, 0.75, 0.25), (2, 0, 1), (3, 0, 0.5), (4, 0, 0), (8, 0, 0),
 ])
-def test_the_enlargement_says_which_decoder_decodes(clip, bundle, scale, shares):
-    found, wanted = run(clip, bundle, scale=scale), run(clip, with_decoder(bundle, shares), scale=scale)
+def test_a_share_is_whole_at_its_own_enlargement_and_falls_from_there(enlargement, at_1x, at_2x):
+    assert decoder_shares(enlargement) == {"decoder_1x": at_1x, "decoder_2x": at_2x}
+
+
+@pytest.mark.parametrize(("without", "scale", "shares"), [
+    ((), 1.0, {"decoder_1x": 1}), ((), 1.5, {"decoder_1x": 0.5, "decoder_2x": 0.5}), ((), 2.0, {"decoder_2x": 1}),
+    ((), 3.0, {"decoder": 0.5, "decoder_2x": 0.5}), ((), 4.0, {"decoder": 1}),
+    (("decoder_1x",), 1.0, {"decoder": 1}), (("decoder_1x",), 1.5, {"decoder": 0.5, "decoder_2x": 0.5}),
+    (("decoder_2x",), 1.5, {"decoder": 0.5, "decoder_1x": 0.5}), (("decoder_2x",), 2.0, {"decoder": 1}),
+])
+def test_the_enlargement_says_which_decoder_decodes(clip, bundle, without, scale, shares):
+    some = replace(bundle, components={name: part for name, part in bundle.components.items() if name not in without})
+    found, wanted = run(clip, some, scale=scale), run(clip, with_decoder(bundle, shares), scale=scale)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
-    if "decoder_2x" in shares:
+    if shares != {"decoder": 1}:
         assert not torch.allclose(found, run(clip, with_decoder(bundle, {"decoder": 1}), scale=scale), atol=1e-3)
 
 
@@ -85,19 +93,19 @@ def test_the_reference_that_is_made_here_is_decoded_by_it_too(clip, bundle):
 def test_of_decoders_that_differ_in_shape_the_nearer_one_decodes(bundle):
     deeper = replace(bundle, components=bundle.components | {"decoder_2x": bundle["decoder"].deepened((1, 1, 2, 1, 1))})
     models = Models(deeper, "cpu", "float32")
-    chosen = [models.for_enlargement(x).decoder for x in (1.4, 1.6, 2.9, 3.1)]
-    assert chosen == ["decoder", "decoder_2x", "decoder_2x", "decoder"]
+    chosen = [models.for_enlargement(x).decoder for x in (1.0, 1.4, 1.6, 2.9, 3.1)]
+    assert chosen == ["decoder_1x", "decoder_1x", "decoder_2x", "decoder_2x", "decoder"]
 
 
-def test_a_decoder_that_is_trained_further_is_not_hidden_by_the_one_for_two_times(bundle, tiny_bundle, tmp_path):
+def test_a_decoder_that_is_trained_further_is_not_hidden_by_those_for_certain_scales(bundle, tiny_bundle, tmp_path):
     """What `genve train` writes decodes at every scale."""
     shutil.copytree(tiny_bundle, tmp_path / "run")
-    save_component(tmp_path / "run", "decoder_2x", bundle["decoder_2x"])
-    save_component(tmp_path / "run", "vae", bundle["vae"])
-    assert "decoder_2x" in load_bundle(tmp_path / "run").components
+    for name in (*FOR_SCALES, "vae"):
+        save_component(tmp_path / "run", name, bundle[name])
+    assert set(FOR_SCALES) <= load_bundle(tmp_path / "run").components.keys()
     save_component(tmp_path / "run", "decoder", bundle["decoder"])
-    assert "decoder_2x" not in load_bundle(tmp_path / "run").components
-    assert not (tmp_path / "run" / "decoder_2x.safetensors").exists()
+    assert not set(FOR_SCALES) & load_bundle(tmp_path / "run").components.keys()
+    assert not [name for name in FOR_SCALES if (tmp_path / "run" / f"{name}.safetensors").exists()]
 
 
 def test_a_decoder_becomes_the_one_for_two_times_in_eight_bits(bundle, tiny_bundle, tmp_path):
