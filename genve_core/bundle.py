@@ -92,6 +92,7 @@ class Defaults:
     image_steps: int = 4
     noise_level: int = 250  # n
     detail_at_2x: float = 1.0  # times what `noise_level` adds where a clip is enlarged by 2 or less, see `detail_level`
+    detail_above: float = 1.0  # times what n adds above `noise_level`
 
     def video_times(self, steps: int | None = None, start: int | None = None) -> list[int]:
         """The times at which the video diffuser is asked; None = as recommended. Raises InputError as `timesteps` does."""

@@ -52,10 +52,12 @@ def decode_clip(models: Models, clip: Clip, Z_0: Tensor, flow: ClipFlow, referen
     memory = memory if memory is not None and models.device.type == "cpu" else DecoderMemory(0)
     memory.begin([decoder.head.weight, flow.forward, *(x for reference in used for x in (reference.image, reference.valid))],
                  [strength, chunk, views])
-    up, level = _UpSampled(clip, models.device), detail_level(n, models.defaults, clip.enlargement)
+    up = _UpSampled(clip, models.device)
+    level, usual = (detail_level(one, models.defaults, clip.enlargement) for one in (n, models.defaults.noise_level))
+    dial = level, usual if level > usual else None
 
     def decode(part: slice) -> tuple[Tensor, Tensor]:
-        return _decode_part(models, up, Z_0, flow, used, level, strength, part, views, tiling, memory)
+        return _decode_part(models, up, Z_0, flow, used, dial, strength, part, views, tiling, memory)
 
     decoded = _coloured(decode, ColourMatch(colour), span, chunk, report)
     rows = slice(span.start, span.stop)
@@ -104,10 +106,10 @@ class _UpSampled:
         return self._keys[number]
 
 
-def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference], n: float,
-                 strength: float, part: slice, views: int, tiling: TilingConfig,
+def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, references: Sequence[Reference],
+                 dial: tuple[float, float | None], strength: float, part: slice, views: int, tiling: TilingConfig,
                  memory: DecoderMemory) -> tuple[Tensor, Tensor]:
-    size, most = padded_size(up.clip.size, MULTIPLE), tiling.decode**2
+    size, most, (n, plain) = padded_size(up.clip.size, MULTIPLE), tiling.decode**2, dial
     work = activation_bytes("decoder", part.stop - part.start, size, tiling.decode)
     decoder = cast(DetailDecoder, models.ready(models.decoder, work=work)[0])
     # by its number in the shot, so that a frame is seen the same way whatever it is decoded with
@@ -123,10 +125,10 @@ def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, re
 
     if len(tiles(size, most)) > 1:  # frames of this size would soon fill the decoder's memory
         parts: Sequence[DecoderInputs | Seen] = inputs()
-        decoded = [decode_in_tiles(decoder, z, given, n, most) for z, given in zip(latents, parts, strict=True)]
+        decoded = [decode_in_tiles(decoder, z, given, n, most, plain) for z, given in zip(latents, parts, strict=True)]
     else:
         parts = memory.recall(part, lambda: [decoder.look(given) for given in inputs()])
-        decoded = [decoder(z, seen, n).float() for z, seen in zip(latents, parts, strict=True)]
+        decoded = [decoder(z, seen, n, plain).float() for z, seen in zip(latents, parts, strict=True)]
     return batch.join(decoded), batch.join([one.up for one in parts])
 
 

@@ -37,11 +37,13 @@ def noise_level_for(dial: Dial, creativity: float) -> int:
 def detail_level(n: int, defaults: Defaults, enlargement: float) -> float:
     """The n that the decoder is asked with, for a clip that is enlarged by `enlargement`.
 
-    From 4 on it is n itself. Enlarged by less, genve-mini's decoder adds less than least squares would have it: up to the
-    default, n then counts up to `detail_at_2x` times, most from 2 down; above it as ever, so that the dial keeps its reach.
+    Up to the default it is n itself from 4 on. Enlarged by less, genve-mini's decoder adds less than least squares would have
+    it: n then counts up to `detail_at_2x` times, most from 2 down. Above the default n counts `detail_above` times at any size;
+    there the decoder leaves no rims (`decoder.detail_decoder.without_rims`).
     """
     finer = min(max((4 - enlargement) / 2, 0.0), 1.0)
-    return n + finer * (defaults.detail_at_2x - 1) * min(n, defaults.noise_level)
+    usual, above = min(n, defaults.noise_level), max(n - defaults.noise_level, 0)
+    return usual * (1 + finer * (defaults.detail_at_2x - 1)) + above * defaults.detail_above
 
 
 def decoder_shares(enlargement: float) -> dict[str, float]:

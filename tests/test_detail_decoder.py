@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genve_core.decoder.detail_decoder import DetailDecoder
+from genve_core.decoder.detail_decoder import EDGE, DetailDecoder, without_rims
 from genve_core.decoder.inputs import aligned_neighbours, decoder_inputs, sharper
 from genve_core.errors import InputError
 from genve_core.media.colour import gaussian
@@ -184,10 +184,30 @@ def test_a_decoder_without_likely_detail_keeps_its_weights_and_adds_emphasis_onl
     assert torch.allclose(plain(latents, inputs, 400), certain + 0.2 * (certain - inputs.up), atol=1e-5)
 
 
-def test_the_dial_goes_in_even_steps_up_to_three_times_what_was_trained():
+def test_the_dial_goes_in_even_steps_up_to_five_times_what_was_trained():
     latents, inputs = seen()
     decoder = dialled()
-    low, half, high, beyond, most, same = (decoder(latents, inputs, n) for n in (0, 200, 400, 800, 300 * 4, 2000))
+    low, half, high, beyond, most, same = (decoder(latents, inputs, n) for n in (0, 200, 400, 800, 400 * 5, 3000))
     assert torch.allclose(half - low, high - half, atol=1e-5)
     assert torch.allclose(beyond - high, high - low, atol=1e-5)
     assert torch.equal(most, same)
+
+
+def test_beyond_plain_detail_stays_within_what_is_around_it():
+    latents, inputs = seen()
+    decoder = dialled()
+    usual, free, held = decoder(latents, inputs, 200), decoder(latents, inputs, 800), decoder(latents, inputs, 800, 200)
+    lightest = torch.nn.functional.max_pool2d(usual, 2 * EDGE + 1, 1, EDGE)
+    darkest = -torch.nn.functional.max_pool2d(-usual, 2 * EDGE + 1, 1, EDGE)
+    assert ((free > lightest) | (free < darkest)).any()
+    assert torch.allclose(held, torch.minimum(torch.maximum(free, darkest), lightest), atol=1e-6)
+    assert (held <= lightest).all() and (held >= darkest).all() and (held - usual).abs().max() > 0.01
+    assert torch.equal(decoder(latents, inputs, 200, 200), usual)
+
+
+def test_an_edge_becomes_crisper_and_gets_no_rims():
+    soft = torch.tensor([0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1]).expand(1, 3, 9, 11)
+    sharpening = torch.tensor([0, 0, 0, -0.2, -0.2, 0, 0.2, 0.2, 0, 0, 0]).expand(1, 3, 9, 11)
+    crisp = without_rims(soft, sharpening)
+    wanted = torch.tensor([0, 0, 0, 0, 0.05, 0.5, 0.95, 1, 1, 1, 1]).expand(1, 3, 9, 11)
+    assert torch.allclose(crisp, wanted, atol=1e-6)

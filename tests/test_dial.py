@@ -41,3 +41,8 @@ def test_creativity_out_of_range_is_refused(creativity):
 def test_a_clip_that_is_enlarged_by_less_gets_more_detail(n, enlargement, level):
     assert detail_level(n, Defaults(noise_level=250, detail_at_2x=3), enlargement) == level
     assert detail_level(n, Defaults(), enlargement) == n  # a bundle that says nothing of it
+
+
+@pytest.mark.parametrize("n, enlargement, level", [(250, 4, 250), (350, 4, 450), (350, 2, 950), (999, 8, 1748)])
+def test_above_the_default_n_counts_for_more(n, enlargement, level):
+    assert detail_level(n, Defaults(noise_level=250, detail_at_2x=3, detail_above=2), enlargement) == level

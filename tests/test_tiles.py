@@ -44,13 +44,13 @@ def some_inputs(frames, h, w, reach=2):
     return DecoderInputs(**made)
 
 
-@pytest.mark.parametrize("full_noise", [0, 400])
-def test_decoding_in_tiles_gives_what_the_whole_frame_gives(full_noise):
+@pytest.mark.parametrize("full_noise, plain", [(0, None), (400, None), (400, 100)])
+def test_decoding_in_tiles_gives_what_the_whole_frame_gives(full_noise, plain):
     decoder, inputs, latents = a_decoder(full_noise=full_noise), some_inputs(2, 320, 544), torch.randn(2, 4, 40, 68)
     with torch.inference_mode():
-        whole = decoder(latents, inputs, 250)
+        whole = decoder(latents, inputs, 250, plain)
         assert len(tiles((320, 544), 300**2)) > 2
-        parts = decode_in_tiles(decoder, latents, inputs, 250, 300**2)
+        parts = decode_in_tiles(decoder, latents, inputs, 250, 300**2, plain)
     assert (whole - inputs.up).abs().max() > 0.05  # it does something
     assert (parts - whole).abs().max() < 2e-6
 

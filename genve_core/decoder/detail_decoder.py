@@ -23,7 +23,8 @@ from .views import VIEWS, TurnedLatents
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
 RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
 FULL_NOISE = 400  # n at which a decoder with a dial adds its further detail as it was trained to
-MOST = 3.0  # times that detail, at any n
+MOST = 5.0  # times that detail, at any n
+EDGE = 2  # px on either side: what counts as around a pixel, see `without_rims`
 
 
 def neighbours(reach: int) -> tuple[int, ...]:
@@ -66,7 +67,8 @@ class DetailDecoder(ModelMixin, ConfigMixin):
     result = up + trust * detail + residual + share(n) * further: how far the warped reference is believed is decided
     pixel by pixel. `further` is detail that is likely rather than certain, and `emphasis` times the residual, which least
     squares left too small; the noise level n decides how much of it is wanted: none at 0, all of it at `full_noise`, more than
-    that above, up to `MOST` times. As the share is a plain factor, the dial can only go one way.
+    that above, up to `MOST` times. As the share is a plain factor, the dial can only go one way. What is added beyond `plain`
+    makes edges crisper and leaves no rims beside them (`without_rims`).
 
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
@@ -163,15 +165,25 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         past_half, past_quarter = (x * gain.to(x) for x, gain in zip((half, quarter), self.skip_gains, strict=True))
         return Seen(inputs.up, inputs.detail, past_half, past_quarter, self.to_eighth(quarter))
 
-    def forward(self, latents: Tensor, inputs: DecoderInputs | Seen, n: float | Tensor = 0) -> Tensor:
+    def forward(self, latents: Tensor, inputs: DecoderInputs | Seen, n: float | Tensor = 0,
+                plain: float | None = None) -> Tensor:
         """Latents (b, c, h/8, w/8) and inputs of b frames, sides multiples of 8 -> frames (b, 3, h, w).
 
         inputs: or what `look` made of them.   n: noise level, one or (b,), in general that of `dial.detail_level`.
+        plain: n beyond which detail must not leave what is around it; None = none.
         Untrained and without a reference, it returns the up-sampled frames.
         """
         certain, further = self.ends(latents, inputs)
-        share = (torch.as_tensor(n, device=latents.device) / max(self.config["full_noise"], 1)).clamp(max=MOST)
-        return certain + share.reshape(-1, 1, 1, 1) * further
+        share = self._share(n, latents)
+        if plain is None:
+            return certain + share * further
+        held = torch.minimum(share, self._share(plain, latents))
+        return without_rims(certain + held * further, (share - held) * further)
+
+    def _share(self, n: float | Tensor, like: Tensor) -> Tensor:
+        """Of `further`, at noise level n: (b or 1, 1, 1, 1)."""
+        share = torch.as_tensor(n, device=like.device) / max(self.config["full_noise"], 1)
+        return share.clamp(max=MOST).reshape(-1, 1, 1, 1)
 
     def ends(self, latents: Tensor, inputs: DecoderInputs | Seen, emphasis: float | None = None) -> tuple[Tensor, Tensor]:
         """Frames (b, 3, h, w) with nothing but what is certain, and what is added to them at `full_noise`.
@@ -188,3 +200,13 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         if self.further is not None:
             further = further + F.pixel_shuffle(self.further(half), 2).float()
         return certain, RESIDUAL_GAIN * further
+
+
+def without_rims(picture: Tensor, more: Tensor) -> Tensor:
+    """picture + more, (b, 3, h, w) each, nowhere lighter or darker than the picture is within `EDGE` px.
+
+    Much of the residual is what an edge wants on either side; more of it than fits would be a light and a dark rim there.
+    """
+    around = 2 * EDGE + 1
+    lightest, darkest = F.max_pool2d(picture, around, 1, EDGE), -F.max_pool2d(-picture, around, 1, EDGE)
+    return torch.minimum(torch.maximum(picture + more, darkest), lightest)

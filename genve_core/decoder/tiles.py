@@ -56,8 +56,9 @@ def tiles(size: tuple[int, int], most: int) -> tuple[Tile, ...]:
     return tuple(Tile(own_y, own_x, y, x) for own_y, y in rows for own_x, x in columns)
 
 
-def decode_in_tiles(decoder: DetailDecoder, latents: Tensor, inputs: DecoderInputs, n: float, most: int) -> Tensor:
-    """`decoder(latents, inputs, n)` in float32, frame by frame and tile by tile: (b, 3, h, w).
+def decode_in_tiles(decoder: DetailDecoder, latents: Tensor, inputs: DecoderInputs, n: float, most: int,
+                    plain: float | None = None) -> Tensor:
+    """`decoder(latents, inputs, n, plain)` in float32, frame by frame and tile by tile: (b, 3, h, w).
 
     most: pixels that the decoder sees at once; see `tiles`.
     """
@@ -68,7 +69,7 @@ def decode_in_tiles(decoder: DetailDecoder, latents: Tensor, inputs: DecoderInpu
         for tile in grid:
             part = DecoderInputs(tile.seen(one.up), tile.seen(one.detail),
                                  *(tile.seen(x, 2) for x in (one.valid, one.key, one.near)))
-            decoded = decoder(tile.seen(latents[i : i + 1], STEP), part, n)
+            decoded = decoder(tile.seen(latents[i : i + 1], STEP), part, n, plain)
             out[i, :, tile.own_rows, tile.own_columns] = tile.kept(decoded)[0]
     return out
 
