@@ -3,12 +3,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from media_clips import moving_pattern
 
 from genve_core.bundle import load_bundle
 from genve_core.clip import Clip
 from genve_core.decode import decode_clip
+from genve_core.decoder.detail_decoder import EDGE
 from genve_core.errors import InputError
+from genve_core.media.colour import ColourConfig
 from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
 from genve_core.steps import encode_clip, find_flow, given_reference, own_reference
 
@@ -111,6 +114,21 @@ def test_a_clip_that_is_enlarged_by_two_is_given_the_detail_that_its_bundle_asks
     for more, higher, plain in zip(made(100, 3.0), made(as_if, 1.0), made(100, 1.0), strict=True):
         assert torch.equal(more, higher)
         assert torch.equal(higher, plain) == (as_if == 100)  # n is seen at all
+
+
+def test_above_the_default_detail_stays_within_what_the_default_has_around_it(clip, bundle):
+    models, shot = Enhancer(bundle, EnhanceConfig(precision="float32"), "cpu").models, Clip(clip, (76, 108))
+    Z, flow = encode_clip(models, shot), find_flow(models, shot, [])
+
+    def made(n, default):
+        models.defaults = replace(models.defaults, noise_level=default)
+        return torch.stack(list(decode_clip(models, shot, Z, flow, n=n, steadiness=0, colour=ColourConfig("none"))))
+
+    usual, held, free = made(100, 100), made(999, 100), made(999, 999)
+    lightest, darkest = F.max_pool2d(usual, 2 * EDGE + 1, 1, EDGE), -F.max_pool2d(-usual, 2 * EDGE + 1, 1, EDGE)
+    inside = (..., slice(EDGE, -EDGE), slice(EDGE, -EDGE))  # at the border what lies beyond the clip counts too
+    assert ((free > lightest + 1e-3) | (free < darkest - 1e-3))[inside].any()
+    assert ((held <= lightest + 1e-5) & (held >= darkest - 1e-5))[inside].all() and (held - usual).abs().max() > 1e-3
 
 
 def test_beside_a_picture_that_was_given_a_guess_is_not_shown_to_the_decoder(clip, bundle, picture):
