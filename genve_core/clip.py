@@ -103,6 +103,7 @@ class Reference:
     notes: tuple[str, ...] = ()  # what the user should know
     calm: Tensor | None = None  # (2, 3, H/2, W/2) the poor key frame as flow wants it, where the clip is a part of its shot
     own: bool = False  # made from the poor key frame: its picture is shown only to frames that are less sharp
+    lower: Reference | None = None  # the same at the lower level of a clip that has one, see `pyramid`
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .clip import MULTIPLE
 from .conditioning.calm import context
 from .film import Film
 from .pipeline import Enhancer
+from .pyramid import lower_size
 from .segments import Segment, segments
 from .settings import at_once
 from .sizes import Part, Sizes
@@ -52,6 +53,7 @@ class Task:
     context: int = 0  # frames that flow looks to either side
     whole_shots: bool = False  # segments cannot be used
     apart: bool = False  # the networks' memory is an accelerator's own; the frames that were read lie in RAM
+    lower: tuple[int, int] | None = None  # size of a lower level that is worked on beside, see `pyramid`
 
 
 Need = dict[str, float]  # stage -> bytes
@@ -59,12 +61,20 @@ Need = dict[str, float]  # stage -> bytes
 
 def needed(sizes: Sizes, task: Task) -> Need:
     """The most memory that each stage of the largest segment holds, beyond what the process held before."""
+    poor = len(_largest(sizes, task).read) * SOURCE * task.source[0] * task.source[1]
+    # the lower level is at work in any of its stages while the upper one waits
+    beside = 0.0 if task.lower is None else max(_stages(sizes, replace(task, size=task.lower)).values())
+    together = {name: FIXED + stage + beside + (0 if task.apart else poor) for name, stage in _stages(sizes, task).items()}
+    return {"read": poor + FIXED, **together} if task.apart else together
+
+
+def _stages(sizes: Sizes, task: Task) -> Need:
+    """The same of one level alone, without the frames that were read."""
     h, w = padded_size(task.size, MULTIPLE)
     pixels, share = h * w, BF16 if task.bf16 else 1.0
-    largest = max(cut(sizes, task), key=lambda segment: len(segment.seen))
+    largest = _largest(sizes, task)
     seen = len(largest.seen)
     decoded = min(seen, len(largest.own) + 2 * task.reach)
-    poor = len(largest.read) * SOURCE * task.source[0] * task.source[1]
     chunk, tiling = min(at_once(task.size, sizes.chunk, task.apart), seen), sizes.tiling
     motion = seen * KEY * task.keys * pixels
     in_vae = min(tiling.frames, chunk) * min(pixels, tiling.tile**2) * VAE * share
@@ -72,15 +82,17 @@ def needed(sizes: Sizes, task: Task) -> Need:
     in_decoder = (chunk * pixels if pixels <= tiling.decode**2 else tiling.decode**2) * DECODER * share
     # of the frames that decoding looks at, those up-sampled at once; what the last fusion holds of the rest is smaller
     around, matched = min(seen, chunk + 2 * (task.reach - 1)), min(seen, matched_at_once(task.size, chunk))
-    stages = {
+    return {
         "encode": (seen + chunk * UP) * pixels + in_vae,
         "flow": motion + (seen + (matched + 1) * FLOW + 2 * (matched + task.context) * CALM) * pixels,
         "diffuse": motion + seen * LATENTS * pixels + window,
         "decode": (decoded * (1 + BETWEEN + KEY * task.keys) + around * UP + chunk * INPUTS * max(1, task.keys)) * pixels
                   + in_decoder,
     }  # fmt: skip
-    together = {name: FIXED + stage + (0 if task.apart else poor) for name, stage in stages.items()}
-    return {"read": poor + FIXED, **together} if task.apart else together
+
+
+def _largest(sizes: Sizes, task: Task) -> Segment:
+    return max(cut(sizes, task), key=lambda segment: len(segment.seen))
 
 
 def cut(sizes: Sizes, task: Task) -> list[Segment]:
@@ -107,12 +119,17 @@ def film_task(enhancer: Enhancer, film: Film, pictures: Sequence[Mapping[int, ob
     """The task of a film whose frames are of size `source` = (h, w). pictures: of each shot, from `assign`."""
     config = enhancer.config
     keys = max(map(len, pictures)) if config.reference_strength > 0 else 0
+    given = keys and any(picture is not None for own in pictures for picture in own.values())
     size = config.output_size(*source)
+    lower = lower_size(source, size)
+    if not given:
+        size = lower
+    beside = lower if lower != size else None
     if config.preclean:  # it is enhanced at its own size too
         size = max(size, source, key=math.prod)
     return Task(source, size, max(map(len, film.shots)), keys, enhancer.steps, enhancer.models.reach,
                 enhancer.models.bf16, context(config.flow), whole_shots=config.colour.method == "adain",
-                apart=free.vram is not None)
+                apart=free.vram is not None, lower=beside)
 
 
 HELPS: dict[str, tuple[Part, ...]] = {

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from .errors import InputError
 from .media.colour import ColourConfig
 from .models import Models
 from .preclean import Precleaned
+from .pyramid import Shown, as_picture, joined, lower
 from .reference.key_frame import check_key_frame, choose_key_frame
 from .segments import Frames, InMemory, Segment, segments, widened
 from .settings import EnhanceConfig, at_once
@@ -114,30 +116,56 @@ class Enhancer:
         made = []
         with self._timed("reference"):
             for key in self.keys:
-                frames = shot.read_near(key, context(config.flow))
-                first = max(0, key - context(config.flow))
-                near = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), first)
-                clip, picture = near.part(slice(key - first, key - first + 1)), pictures[key]
+                frames, first = shot.read_near(key, context(config.flow)), max(0, key - context(config.flow))
+                near, picture = self._clip(frames, first), pictures[key]
+                below = lower(near)
                 if picture is None:
-                    Z = encode_clip(self.models, clip, tiling=config.tiling)
-                    reference = own_reference(self.models, clip, Z, key, seed=config.seed, tiling=config.tiling)
-                else:
-                    reference = given_reference(self.models, clip, picture, key, fit=config.fit,
-                                                match_colour=config.match_colour, align=config.align, tiling=config.tiling)
-                calm = calm_frame(self.models, near, key, config.flow, chunk=self._at_once(near.size))
-                made.append(replace(reference, calm=calm))
+                    made.append(self._reference(below, key, None))
+                    continue
+                reference = self._reference(near, key, picture)
+                if below is not near:  # what was fitted and moved into place, once
+                    seen = as_picture(reference, near.size)
+                    reference = replace(reference, lower=self._reference(below, key, seen, fitted=True))
+                made.append(reference)
         self.notes = tuple(dict.fromkeys([*self.notes, *(note for one in made for note in one.notes)]))
         return made
+
+    def _reference(self, near: Clip, key: int, picture: Picture | None, *, fitted: bool = False) -> Reference:
+        """Of key frame `key`, which the clip holds with the frames around it. fitted: the picture lies as it is to lie."""
+        config, at = self.config, key - near.first
+        clip = near.part(slice(at, at + 1))
+        if picture is None:
+            Z = encode_clip(self.models, clip, tiling=config.tiling)
+            reference = own_reference(self.models, clip, Z, key, seed=config.seed, tiling=config.tiling)
+        else:
+            reference = given_reference(self.models, clip, picture, key, fit="stretch" if fitted else config.fit,
+                                        match_colour=config.match_colour and not fitted, align=config.align and not fitted,
+                                        tiling=config.tiling)
+        return replace(reference, calm=calm_frame(self.models, near, key, config.flow, chunk=self._at_once(near.size)))
 
     def run_segment(self, shot: Frames, segment: Segment, references: Sequence[Reference],
                     on_progress: OnProgress | None = None) -> Iterator[Tensor]:
         """Enhance one segment of a shot; yields its own frames as `run` does. references: of the whole shot."""
-        config, report, seen, read = self.config, on_progress or silent, segment.seen, segment.read
+        report = on_progress or silent
         with self._timed("read"):
-            frames = shot.read(read)
-        keys = [reference.key for reference in references]
-        around = Clip(frames, config.output_size(frames.shape[-2], frames.shape[-1]), read.start,
-                      {key: shot.read_one(key) for key in keys})
+            frames = shot.read(segment.read)
+        around = self._clip(frames, segment.read.start, {one.key: shot.read_one(one.key) for one in references})
+        below, work = lower(around), partial(self._enhanced, segment, len(shot))
+        if below is around:
+            yield from work(around, references, report)
+            return
+        given, shown = [one for one in references if not one.own], Shown(report)
+        above = work(around, given, shown) if given else None
+        coarse = work(below, [one.lower or one for one in references], shown.again if given else report)
+        yield from joined(coarse, above, around.size)
+
+    def _clip(self, frames: Tensor, first: int, elsewhere: Mapping[int, Tensor] | None = None) -> Clip:
+        return Clip(frames, self.config.output_size(frames.shape[-2], frames.shape[-1]), first, elsewhere or {})
+
+    def _enhanced(self, segment: Segment, total: int, around: Clip, references: Sequence[Reference],
+                  report: OnProgress) -> Iterator[Tensor]:
+        """A segment's own frames at the size of the clip, which holds what it reads. total: frames of the whole shot."""
+        config, seen, keys = self.config, segment.seen, [reference.key for reference in references]
         clip, chunk = around.part(_rows(seen, around)), self._at_once(around.size)
         with self._timed("encode"):
             Z = encode_clip(self.models, clip, tiling=config.tiling, chunk=chunk, report=report)
@@ -147,8 +175,8 @@ class Enhancer:
         with self._timed("diffuse"):
             Z_0 = self._diffuse(Z, references, flow, report)
         # the rest was needed for the latents only; dropped, it makes room
-        needed = widened(segment.own, self.models.reach, len(shot))
-        around = around.part(_rows(widened(needed, context(config.flow), len(shot)), around))
+        needed = widened(segment.own, self.models.reach, total)
+        around = around.part(_rows(widened(needed, context(config.flow), total), around))
         flow, Z_0, Z, clip = flow.part(_rows(needed, clip)), Z_0[:, _rows(needed, clip)].clone(), None, around.part(
             _rows(needed, around))
         with self._timed("flow"):
