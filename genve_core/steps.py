@@ -240,9 +240,14 @@ def match(models: Models, Z_n: Tensor, Y_n: Tensor | None, n: int, *, strength: 
         return Guidance(torch.cat(e, dim=1), n, start, end)
 
 
+def longest_window(models: Models) -> int:
+    """How many frames the motion modules know at once."""
+    return int(models.bundle["motion"].config["motion_max_seq_length"])  # type: ignore[index]
+
+
 def check_window(models: Models, window: int, frames: int) -> None:
     """Raise InputError if the motion modules do not know that many frames at once."""
-    longest = int(models.bundle["motion"].config["motion_max_seq_length"])  # type: ignore[index]
+    longest = longest_window(models)
     if min(window, frames) > longest:
         raise InputError(f"window is {window} frames, this bundle's motion modules know {longest}; set it to {longest} or less")
 

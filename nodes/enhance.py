@@ -14,7 +14,7 @@ from .clips import CHOOSE, DEHALO, SIDE, one_picture, wanted_size
 from .compat import advanced, schema
 from .convert import file_behind, read_video, sound_of, video_of
 from .film import enhance_file
-from .reference import FIT, FITS
+from .reference import ALIGN, FIT, FITS
 from .run import Progress, explained, retrying_smaller, temporary_file, text_ui
 from .sampler import COLOUR, COLOURS, OVERLAP, STEADINESS, WINDOW, collect
 from .sockets import BundleSocket, as_bundle
@@ -44,7 +44,8 @@ class GenVEEnhanceVideo(io.ComfyNode):
                                            "frames. The file of a VIDEO is cut into its shots and read piece by piece."),
                 io.Float.Input("scale", default=4.0, min=0.25, max=8.0, step=0.05, round=0.001,
                                display_mode=io.NumberDisplay.slider,
-                               tooltip="Times the width and the height. 4 is what genve-mini was trained for."),
+                               tooltip="Times the width and the height. genve-mini was trained for up to 4; more is made at 4 "
+                                       "and enlarged."),
                 io.Int.Input("n", default=250, min=0, max=999, display_mode=io.NumberDisplay.slider,
                              tooltip="Noise level, of 1000: 0 keeps the input most, 999 invents most. "
                                      "250 is what genve-mini recommends."),
@@ -79,6 +80,7 @@ class GenVEEnhanceVideo(io.ComfyNode):
                                                 "a pass at their own size cleans them before they are enlarged; 0 = none.")),
                 advanced(io.Float.Input("dehalo", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, optional=True,
                                         display_mode=io.NumberDisplay.slider, tooltip=DEHALO)),
+                advanced(io.Boolean.Input("align", default=True, optional=True, tooltip=ALIGN)),
             ],
             outputs=[
                 io.Image.Output("frames", display_name="IMAGE", tooltip="The finished frames; an RGBA IMAGE keeps its alpha."),
@@ -92,7 +94,7 @@ class GenVEEnhanceVideo(io.ComfyNode):
     def execute(cls, video, scale: float, n: int, strength: float, key_frame: int, seed: int, steps: int, width: int,
                 height: int, fit: str, match_colour: bool, window: int, overlap: int, colour: str, steadiness: float,
                 reference=None, bundle=None, all_frames: bool = True, preclean: float = 0.0,
-                dehalo: float = 0.0) -> io.NodeOutput:
+                dehalo: float = 0.0, align: bool = True) -> io.NodeOutput:
         from ..genve_core.diffuser.windows import WindowConfig
         from ..genve_core.media import ColourConfig, probe
         from ..genve_core.pipeline import EnhanceConfig, Enhancer
@@ -101,8 +103,8 @@ class GenVEEnhanceVideo(io.ComfyNode):
         picture = None if reference is None else one_picture(reference, "reference")
         chosen = EnhanceConfig(
             noise_level=n, steps=steps or None, reference_strength=strength, preclean=preclean, dehalo=dehalo,
-            seed=seed, fit=fit, match_colour=match_colour, colour=ColourConfig(colour), steadiness=steadiness,  # type: ignore[arg-type]
-            window=WindowConfig(window, overlap))
+            seed=seed, fit=fit, match_colour=match_colour, align=align,  # type: ignore[arg-type]
+            colour=ColourConfig(colour), steadiness=steadiness, window=WindowConfig(window, overlap))  # type: ignore[arg-type]
         key, path = None if key_frame == CHOOSE else key_frame, file_behind(video)
         if path is None:
             return _clip(video, models, chosen, picture, key, (scale, width, height))

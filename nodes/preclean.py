@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..genve_core.sizes import Sizes
+from ..genve_core.sizes import Sizes, window_of
 from .clips import ALPHA_LEFT_OUT, ONE_SHOT
 from .compat import schema
 from .convert import images_of, read_video, video_of
@@ -52,8 +53,11 @@ class GenVEPreclean(io.ComfyNode):
         from ..genve_core.pipeline import Enhancer
         from ..genve_core.segments import InMemory
         from ..genve_core.settings import EnhanceConfig
+        from ..genve_core.steps import longest_window
 
         models, chosen = as_bundle(bundle), EnhanceConfig(preclean=preclean)
+        # no widget says how long windows are, so none has to be set right
+        chosen = replace(chosen, window=window_of(min(chosen.window.length, longest_window(models))))
         progress = Progress({"read": 0.1, "preclean": 0.9})
         source = read_video(video, on_frame=partial(progress, "read"))
 

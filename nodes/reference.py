@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FITS = ["cover", "contain", "stretch"]
 FIT = ("A reference of another aspect: cover cuts off what sticks out, contain leaves the rest without reference, stretch "
        "gives up the aspect.")
+ALIGN = ("Move a picture that is shifted or cropped onto the key frame, and do not use one of something else; off takes any "
+         "picture as it lies.")
 KEY_FRAME = ("The frame that the reference shows, counted from 0; -1 chooses a sharp and central one of the up-scaled frames. "
              "Use the same for the flow.")
 
@@ -104,6 +106,7 @@ class GenVEReferenceFromImage(io.ComfyNode):
                                  tooltip="Give the picture the key frame's colours; off keeps its own."),
                 ReferenceSocket.Input("previous", optional=True,
                                       tooltip="More references, of other key frames; each governs the frames nearest to it."),
+                io.Boolean.Input("align", default=True, optional=True, tooltip=ALIGN),
             ],
             outputs=[
                 ReferenceSocket.Output("reference", display_name="reference", tooltip="For Noise Augmentation."),
@@ -113,7 +116,8 @@ class GenVEReferenceFromImage(io.ComfyNode):
 
     @classmethod
     @explained
-    def execute(cls, image, images, bundle, key_frame: int, fit: str, match_colour: bool, previous=None) -> io.NodeOutput:
+    def execute(cls, image, images, bundle, key_frame: int, fit: str, match_colour: bool, previous=None,
+                align: bool = True) -> io.NodeOutput:
         from ..genve_core.steps import given_reference
 
         models = as_bundle(bundle)
@@ -122,7 +126,7 @@ class GenVEReferenceFromImage(io.ComfyNode):
 
         def make(sizes: Sizes) -> Reference:
             return given_reference(models, clip, picture, key, fit=fit, match_colour=match_colour,  # type: ignore[arg-type]
-                                   tiling=sizes.tiling)
+                                   align=align, tiling=sizes.tiling)
 
         made, notes = retrying_smaller(make, parts=("tile",))
         made = kept(made)
