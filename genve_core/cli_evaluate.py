@@ -12,7 +12,7 @@ from .devices import pick_device
 from .errors import InputError
 from .pipeline import EnhanceConfig
 
-DEGRADATIONS = ("real4x", "clean4x", "real2x", "clean2x", "real1x")
+DEGRADATIONS = ("real4x", "clean4x", "real2x", "clean2x", "real1x", "real8x")
 METHODS = ("bicubic", "realesrgan", "flow-warp", "ours")
 PERCEPTUAL = ("lpips", "dists", "musiq", "clip-iqa", "dover")
 WEIGHTS = {"realesrgan_weights": "weights/realesr-animevideov3/realesr-animevideov3.pth",
@@ -26,7 +26,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
                    help="folder that contains validation/, or clips of your own")
     p.add_argument("--protocol", choices=["v1"], default="v1", help="definition of the clips and metrics (default: v1)")
     p.add_argument("--degradation", nargs="+", choices=DEGRADATIONS, default=["real4x", "clean4x"],
-                   help="how clips are made poor; 2x and 1x are not the protocol's own (default: real4x clean4x)")
+                   help="how clips are made poor; 8x, 2x and 1x are not the protocol's own (default: real4x clean4x)")
     p.add_argument("--setting", nargs="+", choices=["self", "one-good-frame"], default=["self", "one-good-frame"],
                    help="is the truth of the middle frame given as the reference? (default: both)")
     p.add_argument("--method", nargs="+", choices=METHODS, default=["bicubic", "flow-warp", "ours"],

@@ -83,9 +83,14 @@ def test_real_esrgan_is_reduced_where_less_is_wanted(compact_weights, low, scale
     assert (result == low[:2].repeat(scale, 1).repeat(scale, 2)).all()
 
 
-def test_real_esrgan_refuses_larger_scales_and_other_files(compact_weights, low, tmp_path):
-    with pytest.raises(InputError, match="enlarge by 4, wanted 8"):
-        RealESRGAN(compact_weights)(low, 8)
+def test_real_esrgan_is_enlarged_where_more_is_wanted(compact_weights, low):
+    result, at_4x = (RealESRGAN(compact_weights)(low[:2], scale) for scale in (8, 4))
+    assert result.shape == (2, 128, 192, 3)
+    kept = result.reshape(2, 64, 2, 96, 2, 3).mean((2, 4)) - at_4x
+    assert abs(kept.mean()) < 0.5 and abs(kept).mean() < 5
+
+
+def test_real_esrgan_refuses_other_files(compact_weights, low, tmp_path):
     with pytest.raises(InputError, match=r"weights .*missing.pth do not exist"):
         RealESRGAN(tmp_path / "missing.pth")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")

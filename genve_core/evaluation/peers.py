@@ -45,7 +45,7 @@ class Bicubic:
 class RealESRGAN:
     """Any single-image up-scaler that spandrel loads; the protocol's is realesr-animevideov3 (x4), frame by frame.
 
-    Where less is asked for than it enlarges, its frames are area-reduced, as its users do.
+    Where less is asked for than it enlarges, its frames are area-reduced, where more is, enlarged (bicubic), as its users do.
     """
 
     uses_reference = False
@@ -67,8 +67,6 @@ class RealESRGAN:
 
     @torch.inference_mode()
     def __call__(self, low: np.ndarray, scale: int, reference: Reference | None = None) -> np.ndarray:
-        if self.model.scale < scale:
-            raise InputError(f"the Real-ESRGAN weights enlarge by {self.model.scale}, wanted {scale}; give others")
         return np.stack([self._one(frame, scale) for frame in low])
 
     def _one(self, frame: np.ndarray, scale: int) -> np.ndarray:
@@ -76,7 +74,8 @@ class RealESRGAN:
         enlarged = self.model(x).clamp(0, 1)
         if self.model.scale != scale:
             size = (scale * frame.shape[0], scale * frame.shape[1])
-            enlarged = torch.nn.functional.interpolate(enlarged, size=size, mode="area")
+            mode = "area" if scale < self.model.scale else "bicubic"
+            enlarged = torch.nn.functional.interpolate(enlarged, size=size, mode=mode).clamp(0, 1)
         return (enlarged[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 

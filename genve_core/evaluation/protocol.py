@@ -24,7 +24,7 @@ SCALE = 4  # the protocol's own degradations, real4x and clean4x, reduce both si
 FRAMES = 48  # frames per clip, fewer where the clip ends
 MAX_WIDTH, MAX_HEIGHT, MULTIPLE = 704, 448, 32  # the centre crop
 
-BLUR_SIGMA = {4: 1.6, 2: 0.8, 1: 0.8}  # by the factor of reduction, pixels of the clean frame
+BLUR_SIGMA = {8: 3.2, 4: 1.6, 2: 0.8, 1: 0.8}  # by the factor of reduction, pixels of the clean frame
 NOISE_SIGMA = 6.0  # grey levels of 255, on the small frame
 CRF, PRESET, FPS = 28, "medium", 25
 # One thread, no assembler: with the threads that x264 takes by itself the bytes depend on the number of cores and, on a busy
@@ -228,7 +228,7 @@ class Degradation:
 
 # The two at 4x are the protocol's; the others carry it to the scales that it leaves out, so that a bundle is measured at each.
 DEGRADATIONS = {"real4x": Degradation(real, 4), "clean4x": Degradation(clean, 4), "real2x": Degradation(real, 2),
-                "clean2x": Degradation(clean, 2), "real1x": Degradation(real, 1)}
+                "clean2x": Degradation(clean, 2), "real1x": Degradation(real, 1), "real8x": Degradation(real, 8)}
 
 
 def _to_8_bit(x: np.ndarray) -> np.ndarray:
