@@ -231,6 +231,19 @@ def test_a_reference_of_another_aspect_works_and_is_told(host, fit, what):
     assert text.startswith("the reference is 60x96 px, of another aspect than the frame's 80x48: ") and what in text
 
 
+def test_a_reference_of_something_else_is_used_as_it_lies_if_that_is_asked_for(host):
+    made_with, said = {}, {}
+    for align in (True, False):
+        prompt = {**with_image(), **picture(80, 48)}
+        prompt[REFERENCE]["inputs"]["align"] = align
+        made_with[align], result = works(host, prompt, (5, 48, 80, 3))
+        said[align] = result.outputs.get(REFERENCE, {}).get("text", [""])[0]
+        box, _ = works(host, enhance({**made(), **picture(80, 48)}, reference=PICTURE, align=align), (5, 48, 80, 3))
+        assert alike(box, made_with[align])
+    assert said[True].startswith("the reference shows something else than the key frame") and not said[False]
+    assert (made_with[True] - made_with[False]).abs().mean() > 0.01
+
+
 @pytest.mark.parametrize("size, message", [
     ({"width": 7}, "the reference is 7x60 px, but each side must be at least 8 px"),
     ({"frames": 2}, "holds 2 pictures, wanted one, of the key frame; pick it with Image From Batch"),

@@ -1,5 +1,6 @@
 """The graph of the method in the real host: equal to the command line, to the one-box node, and to its own promises."""
 
+import shutil
 from fractions import Fraction
 
 import av
@@ -108,6 +109,38 @@ def test_preclean_keeps_the_clip_but_for_its_frames(run_node, mini):
     assert cleaned.get_components().frame_rate == 25
     cleaned, _ = run_node("GenVEPreclean", video=moving(2, channels=4), bundle=mini[0])
     assert cleaned.get_components().images.shape == (2, 24, 40, 3), "transparency is left out"
+
+
+def test_preclean_takes_windows_that_the_motion_modules_know(run_node, genve, tiny_bundle, tmp_path):
+    load, backbone = genve("genve_core.bundle"), genve("genve_core.diffuser.backbone")
+    shutil.copytree(tiny_bundle, tmp_path / "short")
+    short = backbone.motion_adapter_of(backbone.from_image_unet(load.load_bundle(tiny_bundle)["unet"], max_frames=7))
+    load.save_component(tmp_path / "short", "motion", short)
+    bundle = genve("nodes.engine").HostModels(load.load_bundle(tmp_path / "short"))
+    cleaned, _ = run_node("GenVEPreclean", video=moving(20), bundle=bundle)
+    assert cleaned.get_components().images.shape == (20, 24, 40, 3)
+    with pytest.raises(ValueError, match="window is 16 frames, this bundle's motion modules know 7; set it to 7 or less"):
+        run_node("GenVEEnhanceVideo", video=moving(20), bundle=bundle, scale=1.0)
+
+
+@pytest.mark.parametrize("options, settings", [([], {}), (["--reference", "a.png"], {"reference": ["picture", 0]})])
+def test_more_than_4x_equals_the_command_line(host, files, tmp_path, options, settings):
+    options = [str(files / option) if option == "a.png" else option for option in options]
+    wanted = by_command_line(files, tmp_path, "--scale", "5", "--key-frame", "3", *options)
+    picture = {"picture": node("LoadImage", image="a.png")} if settings else {}
+    result = host.run(enhance({**source(), **picture}, scale=5.0, key_frame=3, **settings))
+    assert result.status == "success", result.errors
+    assert wanted.shape == (7, 115, 205, 3)
+    assert alike(in_bytes(host.saved("frames.pt")), wanted)
+
+
+def test_single_nodes_say_what_is_better_than_more_than_4x(host):
+    better = ("The clip is enlarged 5 times at once. Better is 4, and the finished frames enlarged after that; Enhance Video "
+              "(GenVE) does so by itself.")
+    for scale, said in ((4.0, None), (5.0, [better])):
+        result = host.run(graph(made(2, 16, 16), scale=scale))
+        assert result.status == "success", result.errors
+        assert result.outputs.get(ENCODE, {}).get("text") == said
 
 
 def test_dehalo_equals_the_command_line(host, files, tmp_path):
