@@ -48,6 +48,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--reference-strength", type=float, default=d.reference_strength, help="of `ours` (default: %(default)g)")
     p.add_argument("--preclean", type=float, default=d.preclean, help="of `ours` (default: %(default)g)")
     p.add_argument("--dehalo", type=float, default=d.dehalo, help="of `ours` (default: %(default)g)")
+    p.add_argument("--supersample", action="store_true", help="of `ours`")
     p.add_argument("--steps", type=int, default=d.steps, help="of `ours` (default: the bundle's)")
     p.add_argument("--seed", type=int, default=d.seed, help="of `ours` (default: %(default)s)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
@@ -113,7 +114,8 @@ def _ours(args: argparse.Namespace, device: str) -> Any:
     from .pipeline import enhance
 
     config = {"noise_level": args.noise_level, "reference_strength": args.reference_strength,
-              "preclean": args.preclean, "dehalo": args.dehalo, "steps": args.steps, "seed": args.seed}
+              "preclean": args.preclean, "dehalo": args.dehalo, "supersample": args.supersample, "steps": args.steps,
+              "seed": args.seed}
     EnhanceConfig(**config)  # refuse a wrong option now, not once per clip
     return GenVE(enhance, bundle=load_bundle(args.bundle), device=device, **config)
 

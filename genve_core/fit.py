@@ -15,7 +15,7 @@ from .clip import MULTIPLE
 from .conditioning.calm import context
 from .film import Film
 from .pipeline import Enhancer
-from .pyramid import lower_size
+from .pyramid import worked_size
 from .segments import Segment, segments
 from .settings import at_once
 from .sizes import Part, Sizes
@@ -121,15 +121,15 @@ def film_task(enhancer: Enhancer, film: Film, pictures: Sequence[Mapping[int, ob
     keys = max(map(len, pictures)) if config.reference_strength > 0 else 0
     given = keys and any(picture is not None for own in pictures for picture in own.values())
     size = config.output_size(*source)
-    lower = lower_size(source, size)
+    beside = worked_size(source, size, bool(given), config.supersample)
     if not given:
-        size = lower
-    beside = lower if lower != size else None
+        size = beside
+    lower = None if beside == size else beside
     if config.preclean:  # it is enhanced at its own size too
         size = max(size, source, key=math.prod)
     return Task(source, size, max(map(len, film.shots)), keys, enhancer.steps, enhancer.models.reach,
                 enhancer.models.bf16, context(config.flow), whole_shots=config.colour.method == "adain",
-                apart=free.vram is not None, lower=beside)
+                apart=free.vram is not None, lower=lower)
 
 
 HELPS: dict[str, tuple[Part, ...]] = {

@@ -30,7 +30,7 @@ from .errors import InputError
 from .media.colour import ColourConfig
 from .models import Models
 from .preclean import Precleaned
-from .pyramid import Shown, as_picture, joined, lower
+from .pyramid import Shown, as_picture, joined, worked
 from .reference.key_frame import check_key_frame, choose_key_frame
 from .segments import Frames, InMemory, Segment, segments, widened
 from .settings import EnhanceConfig, at_once
@@ -98,7 +98,7 @@ class Enhancer:
 
     def _first_pass(self) -> Enhancer:
         return Enhancer(self.models, replace(self.config, preclean=0.0, dehalo=0.0, scale=1.0, size=None, key_frame=None,
-                                             noise_level=0, reference_strength=0.0, colour=ColourConfig()))
+                                             supersample=False, noise_level=0, reference_strength=0.0, colour=ColourConfig()))
 
     def segments(self, frames: int, own: range | None = None) -> list[Segment]:
         """The pieces in which a shot of `frames` frames, or its frames `own`, is worked on."""
@@ -118,7 +118,7 @@ class Enhancer:
             for key in self.keys:
                 frames, first = shot.read_near(key, context(config.flow)), max(0, key - context(config.flow))
                 near, picture = self._clip(frames, first), pictures[key]
-                below = lower(near)
+                below = worked(near, picture is not None, config.supersample)
                 if picture is None:
                     made.append(self._reference(below, key, None))
                     continue
@@ -150,11 +150,11 @@ class Enhancer:
         with self._timed("read"):
             frames = shot.read(segment.read)
         around = self._clip(frames, segment.read.start, {one.key: shot.read_one(one.key) for one in references})
-        below, work = lower(around), partial(self._enhanced, segment, len(shot))
+        given, shown = [one for one in references if not one.own], Shown(report)
+        below, work = worked(around, bool(given), self.config.supersample), partial(self._enhanced, segment, len(shot))
         if below is around:
             yield from work(around, references, report)
             return
-        given, shown = [one for one in references if not one.own], Shown(report)
         above = work(around, given, shown) if given else None
         coarse = work(below, [one.lower or one for one in references], shown.again if given else report)
         yield from joined(coarse, above, around.size)

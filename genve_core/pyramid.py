@@ -1,8 +1,9 @@
-"""More than four times the size: two levels of a pyramid (Burt and Adelson, *The Laplacian Pyramid*, 1983).
+"""At which size the networks work, and how the wanted size comes of it.
 
-Ours, not the paper's. The networks learnt to enlarge by up to `MOST`. Asked for more at once they leave frames softer than
-what they make at 4x is after it was enlarged (`docs/model-design/dial.md`, *More than 4x*). So they work at 4x, the lower
-level. Only a picture that was given holds finer detail: with one, frames are made at their full size as well, the upper level.
+Ours, not the paper's. The networks learnt to enlarge by `LEARNT`. What they make at one of these and is resized afterwards is
+more faithful and crisper than what they make at another scale (`docs/model-design/dial.md`, *More than 4x* and *Between the
+scales*). A picture that was given has detail that another size would blur: with one they work at the wanted size itself, and
+where that is more than 4x at 4x as well. These are two levels of a pyramid (Burt and Adelson, *The Laplacian Pyramid*, 1983).
 """
 
 from __future__ import annotations
@@ -20,24 +21,43 @@ from .clip import Clip, Reference
 from .steps import OnProgress
 from .video_codec import crop, upsample
 
-MOST = 4.0  # times the width and the height that the networks enlarge by
-ROUNDED = 1.02  # times that: sizes that are asked for need not be whole multiples, and to resample costs more than it brings
+LEARNT = (1.0, 2.0, 4.0)  # times the width and the height
+ROUNDED = 1.02  # sizes that are asked for need not be whole multiples; to resample by so little costs more than it brings
+DEAR = 1.6  # times each side of the wanted size: no work is done at larger ones, unless that is asked for
+FINER = 1.3  # times the wanted scale at the least where it is
 APART = 0.03  # of [-1, 1]: how far both levels lie apart where the lower one is believed alone
 AROUND = 9  # px of the lower level, a side of the square over which that is looked at
 
 
-def lower_size(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) at which frames of `source` that are wanted at `size` are worked on: up to `MOST` times, about, `size` itself."""
-    enlargement = (math.prod(size) / math.prod(source)) ** 0.5
-    if enlargement <= MOST * ROUNDED:
+def worked_size(source: tuple[int, int], size: tuple[int, int], given: bool, supersample: bool = False) -> tuple[int, int]:
+    """(h, w) at which frames of `source` that are wanted at `size` are worked on; often `size` itself.
+
+    given: a picture is; then only 4x of what is wanted larger counts.   supersample: see `EnhanceConfig`.
+    """
+    wanted = (math.prod(size) / math.prod(source)) ** 0.5
+    scale = _given_scale(wanted) if given else _scale(wanted, supersample)
+    if 1 / ROUNDED < scale / wanted < ROUNDED:
         return size
-    h, w = (round(side * MOST / enlargement) for side in size)
+    h, w = (max(8, round(side * scale / wanted)) for side in size)
     return h, w
 
 
-def lower(clip: Clip) -> Clip:
-    """The clip at its lower level; where there is none, the clip itself."""
-    size = lower_size((clip.frames.shape[-2], clip.frames.shape[-1]), clip.size)
+def _given_scale(wanted: float) -> float:
+    return min(wanted, LEARNT[-1])
+
+
+def _scale(wanted: float, supersample: bool) -> float:
+    """Of `LEARNT` the next that is no less, as long as it is not dear, or the one below; `wanted` where that is best."""
+    least = wanted * FINER if supersample else wanted / ROUNDED
+    above = next((scale for scale in LEARNT if scale >= least), LEARNT[-1])
+    if supersample or (wanted > 1 and above <= DEAR * wanted):
+        return above
+    return 2.0 if wanted > 2 else wanted
+
+
+def worked(clip: Clip, given: bool, supersample: bool = False) -> Clip:
+    """The clip at the size at which it is worked on; the clip itself where that is its own."""
+    size = worked_size((clip.frames.shape[-2], clip.frames.shape[-1]), clip.size, given, supersample)
     return clip if size == clip.size else replace(clip, size=size)
 
 
@@ -47,7 +67,7 @@ def as_picture(reference: Reference, size: tuple[int, int]) -> Tensor:
 
 
 def joined(below: Iterator[Tensor], above: Iterator[Tensor] | None, size: tuple[int, int]) -> Iterator[Tensor]:
-    """Finished frames (1, 3, *size) of both levels' frames, (1, 3, h, w) in [-1, 1].   above: None = the lower level, enlarged.
+    """Finished frames (1, 3, *size) of both levels' frames, (1, 3, h, w) in [-1, 1].   above: None = the other ones, resized.
 
     The upper level's frames are taken as far as they agree with the lower one's. Where they do not no reference reaches, and
     what is coarse is the lower level's.

@@ -29,6 +29,7 @@ class EnhanceConfig:
     reference_strength: float = 1.0  # 0 = exactly as without any reference
     preclean: float = 0.0  # share of what a first pass at the clip's own size changes; 0 = no such pass, see `preclean`
     dehalo: float = 0.0  # share of the rims at edges that is taken away, of cameras that sharpen; see `dehalo`
+    supersample: bool = False  # without a picture given, work at twice the size, at most 4x, and reduce: crisper and slower
     steps: int | None = None
     seed: int = 0
     fit: Fit = "cover"  # of the user's reference: cover, contain, stretch

@@ -20,8 +20,8 @@ from .sockets import BundleSocket, as_bundle
 if TYPE_CHECKING:
     from ..genve_core.clip import Clip
 
-MORE_THAN_4X = ("The clip is enlarged {:.3g} times at once. Better is 4, and the finished frames enlarged after that; "
-                "Enhance Video (GenVE) does so by itself.")
+RESIZE = ("The clip is enlarged {:.3g} times. Unless a picture is given, {:g} is better here, and the finished frames resized "
+          "after that; Enhance Video (GenVE) does so by itself.")
 
 
 class GenVEUpscaleEncode(io.ComfyNode):
@@ -40,8 +40,8 @@ class GenVEUpscaleEncode(io.ComfyNode):
                 BundleSocket.Input("bundle", tooltip="From Load GenVE Bundle."),
                 io.Float.Input("scale", default=4.0, min=0.25, max=8.0, step=0.05, round=0.001,
                                display_mode=io.NumberDisplay.slider,
-                               tooltip="Times the width and the height. genve-mini was trained for up to 4; for more, enlarge "
-                                       "the finished frames."),
+                               tooltip="Times the width and the height. genve-mini was trained for 1, 2 and 4; for others, "
+                                       "resize the finished frames."),
                 advanced(io.Int.Input("width", default=0, min=0, max=16384, tooltip=SIDE)),
                 advanced(io.Int.Input("height", default=0, min=0, max=16384, tooltip=SIDE)),
                 advanced(io.Float.Input("dehalo", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, optional=True,
@@ -65,7 +65,7 @@ class GenVEUpscaleEncode(io.ComfyNode):
     def execute(cls, video, bundle, scale: float, width: int, height: int, dehalo: float = 0.0) -> io.NodeOutput:
         from ..genve_core.clip import Clip
         from ..genve_core.dehalo import without_rims
-        from ..genve_core.pyramid import lower
+        from ..genve_core.pyramid import worked
         from ..genve_core.steps import encode_clip
 
         models = as_bundle(bundle)
@@ -81,8 +81,8 @@ class GenVEUpscaleEncode(io.ComfyNode):
         Z, notes = retrying_smaller(encode, parts=("chunk", "tile"))
         if source.alpha is not None:
             notes += (ALPHA_LEFT_OUT,)
-        if lower(clip) is not clip:
-            notes += (MORE_THAN_4X.format(clip.enlargement),)
+        if (better := worked(clip, given=False)) is not clip:
+            notes += (RESIZE.format(clip.enlargement, round(better.enlargement)),)
         latent = latent_of(Z, **{ENLARGEMENT: clip.enlargement})
         return io.NodeOutput(latent, images, key_frame, float(source.rate or RATE), source.audio,
                              ui=text_ui(*source.notes, *notes))

@@ -44,8 +44,8 @@ class GenVEEnhanceVideo(io.ComfyNode):
                                            "frames. The file of a VIDEO is cut into its shots and read piece by piece."),
                 io.Float.Input("scale", default=4.0, min=0.25, max=8.0, step=0.05, round=0.001,
                                display_mode=io.NumberDisplay.slider,
-                               tooltip="Times the width and the height. genve-mini was trained for up to 4; more is made at 4 "
-                                       "and enlarged."),
+                               tooltip="Times the width and the height. genve-mini was trained for 1, 2 and 4; others are made "
+                                       "at one of these and resized."),
                 io.Int.Input("n", default=250, min=0, max=999, display_mode=io.NumberDisplay.slider,
                              tooltip="Noise level, of 1000: 0 keeps the input most, 999 invents most. "
                                      "250 is what genve-mini recommends."),
@@ -81,6 +81,9 @@ class GenVEEnhanceVideo(io.ComfyNode):
                 advanced(io.Float.Input("dehalo", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, optional=True,
                                         display_mode=io.NumberDisplay.slider, tooltip=DEHALO)),
                 advanced(io.Boolean.Input("align", default=True, optional=True, tooltip=ALIGN)),
+                advanced(io.Boolean.Input("supersample", default=False, optional=True,
+                                          tooltip="Without a reference, work at twice the size wanted, at most at 4 times, and "
+                                                  "reduce: crisper, and for a scale of 1 or 2 four times the work.")),
             ],
             outputs=[
                 io.Image.Output("frames", display_name="IMAGE", tooltip="The finished frames; an RGBA IMAGE keeps its alpha."),
@@ -94,7 +97,7 @@ class GenVEEnhanceVideo(io.ComfyNode):
     def execute(cls, video, scale: float, n: int, strength: float, key_frame: int, seed: int, steps: int, width: int,
                 height: int, fit: str, match_colour: bool, window: int, overlap: int, colour: str, steadiness: float,
                 reference=None, bundle=None, all_frames: bool = True, preclean: float = 0.0,
-                dehalo: float = 0.0, align: bool = True) -> io.NodeOutput:
+                dehalo: float = 0.0, align: bool = True, supersample: bool = False) -> io.NodeOutput:
         from ..genve_core.diffuser.windows import WindowConfig
         from ..genve_core.media import ColourConfig, probe
         from ..genve_core.pipeline import EnhanceConfig, Enhancer
@@ -103,7 +106,7 @@ class GenVEEnhanceVideo(io.ComfyNode):
         picture = None if reference is None else one_picture(reference, "reference")
         chosen = EnhanceConfig(
             noise_level=n, steps=steps or None, reference_strength=strength, preclean=preclean, dehalo=dehalo,
-            seed=seed, fit=fit, match_colour=match_colour, align=align,  # type: ignore[arg-type]
+            seed=seed, supersample=supersample, fit=fit, match_colour=match_colour, align=align,  # type: ignore[arg-type]
             colour=ColourConfig(colour), steadiness=steadiness, window=WindowConfig(window, overlap))  # type: ignore[arg-type]
         key, path = None if key_frame == CHOOSE else key_frame, file_behind(video)
         if path is None:

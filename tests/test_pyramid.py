@@ -12,7 +12,7 @@ from genve_core.film import Film
 from genve_core.fit import Free, film_task, needed
 from genve_core.media.shots import Shot
 from genve_core.pipeline import EnhanceConfig, Enhancer, enhance
-from genve_core.pyramid import joined, lower_size
+from genve_core.pyramid import joined, worked_size
 from genve_core.segments import InMemory
 from genve_core.sizes import Sizes
 from genve_core.video_codec import upsample
@@ -39,11 +39,40 @@ def run(clip, bundle, reference=None, **config):
     return enhance(clip, bundle=bundle, device="cpu", reference=reference, **{**SHARED, **config})
 
 
-@pytest.mark.parametrize(("size", "worked_on"), [
-    ((180, 320), (180, 320)), ((720, 1280), (720, 1280)), ((722, 1284), (722, 1284)), ((1080, 1920), (720, 1280)),
-    ((1440, 2560), (720, 1280)), ((1080, 1440), (831, 1109))])
-def test_the_networks_enlarge_by_four_at_most_and_keep_the_aspect_that_was_asked_for(size, worked_on):
-    assert lower_size((180, 320), size) == worked_on
+@pytest.mark.parametrize(("size", "worked_on", "given", "finer"), [
+    ((90, 160), (90, 160), (90, 160), (180, 320)),  # half
+    ((180, 320), (180, 320), (180, 320), (360, 640)),
+    ((200, 356), (200, 356), (200, 356), (360, 640)),  # 1.11x: 2x would be dear
+    ((270, 480), (360, 640), (270, 480), (360, 640)),  # 1.5x
+    ((360, 640), (360, 640), (360, 640), (720, 1280)),
+    ((362, 642), (362, 642), (362, 642), (721, 1278)),
+    ((405, 720), (360, 640), (405, 720), (720, 1280)),  # 2.25x
+    ((540, 960), (720, 1280), (540, 960), (720, 1280)),
+    ((720, 1280), (720, 1280), (720, 1280), (720, 1280)),
+    ((722, 1284), (722, 1284), (722, 1284), (722, 1284)),
+    ((1080, 1920), (720, 1280), (720, 1280), (720, 1280)),
+    ((1080, 1440), (831, 1109), (831, 1109), (831, 1109)),  # another aspect
+])
+def test_the_networks_work_at_what_they_learnt_and_with_a_picture_at_the_wanted_size(size, worked_on, given, finer):
+    assert worked_size((180, 320), size, given=False) == worked_on
+    assert worked_size((180, 320), size, given=True) == given
+    assert worked_size((180, 320), size, given=False, supersample=True) == finer
+
+
+@pytest.mark.parametrize(("scale", "at", "supersample"), [
+    (1.5, 2.0, False), (3.0, 4.0, False), (2.25, 2.0, False), (1.0, 2.0, True), (2.0, 4.0, True)])
+def test_without_a_picture_other_scales_are_made_at_one_of_those_and_resized(clip, bundle, scale, at, supersample):
+    size = (round(16 * scale), round(24 * scale))
+    wanted = upsample(run(clip, bundle, scale=at).unsqueeze(0), size, clamp=False)[0].clamp(-1, 1)
+    assert torch.equal(run(clip, bundle, scale=scale, supersample=supersample), wanted)
+
+
+def test_a_picture_is_not_carried_at_another_size_up_to_4x(clip, bundle, picture):
+    plain, finer = (run(clip, bundle, picture, scale=1.5, supersample=on) for on in (False, True))
+    assert torch.equal(plain, finer)
+    enhancer = Enhancer(bundle, EnhanceConfig(scale=1.5, **SHARED), "cpu")
+    (reference,) = enhancer.references(InMemory(clip), {2: picture})
+    assert reference.image.shape == (3, 32, 64) and reference.lower is None
 
 
 def test_without_a_picture_more_than_4x_is_4x_enlarged(clip, bundle):

@@ -134,10 +134,10 @@ def test_more_than_4x_equals_the_command_line(host, files, tmp_path, options, se
     assert alike(in_bytes(host.saved("frames.pt")), wanted)
 
 
-def test_single_nodes_say_what_is_better_than_more_than_4x(host):
-    better = ("The clip is enlarged 5 times at once. Better is 4, and the finished frames enlarged after that; Enhance Video "
-              "(GenVE) does so by itself.")
-    for scale, said in ((4.0, None), (5.0, [better])):
+def test_single_nodes_say_which_scale_is_better(host):
+    better = ("The clip is enlarged {:g} times. Unless a picture is given, {:g} is better here, and the finished frames "
+              "resized after that; Enhance Video (GenVE) does so by itself.")
+    for scale, said in ((4.0, None), (5.0, [better.format(5, 4)]), (1.5, [better.format(1.5, 2)])):
         result = host.run(graph(made(2, 16, 16), scale=scale))
         assert result.status == "success", result.errors
         assert result.outputs.get(ENCODE, {}).get("text") == said
