@@ -28,7 +28,7 @@ SHARES = {"reference": 0.08, "encode": 0.08, "flow": 0.15, "diffuse": 0.18, "dec
 
 
 class GenVEEnhanceVideo(io.ComfyNode):
-    """Does what the graph of single nodes does, with the same result."""
+    """Does what the graph of single nodes does, with the same result where `pyramid.worked_size` is the wanted size."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -190,11 +190,11 @@ def test_strength_0_equals_the_steps_without_any_reference(run_node, mini, genve
 def test_any_count_and_size_and_windows(run_node, mini, count, h, w):
     """One frame, 4n+1 and others, odd sizes, more frames than one window holds."""
     video = moving(count, h, w)
-    result = run_graph(run_node, mini[0], video, scale=1.5)
-    size = (count, round(1.5 * h), round(1.5 * w), 3)
+    result = run_graph(run_node, mini[0], video, scale=2.0)
+    size = (count, 2 * h, 2 * w, 3)
     assert result.frames.shape == result.images.shape == size and result.validity.shape == size[:3]
     assert result.picture.shape[0] == count and 0 <= result.key < count
-    frames, clip = run_node("GenVEEnhanceVideo", video=video, scale=1.5, bundle=mini[0])
+    frames, clip = run_node("GenVEEnhanceVideo", video=video, scale=2.0, bundle=mini[0])
     assert alike(result.frames, frames) and torch.equal(clip.get_components().images, frames)
 
 
