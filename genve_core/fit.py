@@ -119,12 +119,15 @@ def film_task(enhancer: Enhancer, film: Film, pictures: Sequence[Mapping[int, ob
     """The task of a film whose frames are of size `source` = (h, w). pictures: of each shot, from `assign`."""
     config = enhancer.config
     keys = max(map(len, pictures)) if config.reference_strength > 0 else 0
-    given = keys and any(picture is not None for own in pictures for picture in own.values())
-    size = config.output_size(*source)
-    beside = worked_size(source, size, bool(given), config.supersample)
-    if not given:
-        size = beside
-    lower = None if beside == size else beside
+    wanted, lower, worked = config.output_size(*source), None, []
+    given = {picture is not None for own in pictures for picture in own.values()} if keys else {False}
+    if False in given:
+        worked.append(worked_size(source, wanted, given=False, supersample=config.supersample))
+    if True in given:
+        worked.append(wanted)
+        below = worked_size(source, wanted, given=True)
+        lower = below if below != wanted else None
+    size = max(worked, key=math.prod)
     if config.preclean:  # it is enhanced at its own size too
         size = max(size, source, key=math.prod)
     return Task(source, size, max(map(len, film.shots)), keys, enhancer.steps, enhancer.models.reach,

@@ -35,15 +35,11 @@ def worked_size(source: tuple[int, int], size: tuple[int, int], given: bool, sup
     given: a picture is; then only 4x of what is wanted larger counts.   supersample: see `EnhanceConfig`.
     """
     wanted = (math.prod(size) / math.prod(source)) ** 0.5
-    scale = _given_scale(wanted) if given else _scale(wanted, supersample)
+    scale = min(wanted, LEARNT[-1]) if given else _scale(wanted, supersample)
     if 1 / ROUNDED < scale / wanted < ROUNDED:
         return size
     h, w = (max(8, round(side * scale / wanted)) for side in size)
     return h, w
-
-
-def _given_scale(wanted: float) -> float:
-    return min(wanted, LEARNT[-1])
 
 
 def _scale(wanted: float, supersample: bool) -> float:

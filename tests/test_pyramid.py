@@ -173,3 +173,18 @@ def test_memory_is_reckoned_with_at_the_sizes_that_are_worked_on(bundle, picture
         given, film_task(Enhancer(bundle, EnhanceConfig(size=(1080, 1920)), "cpu"), film, [{4: picture}], (360, 640),
                          Free(8 * 10**9)), alone))
     assert upper < most < upper + lower
+
+
+def test_memory_is_reckoned_with_where_only_some_shots_have_a_picture(bundle, picture):
+    film = Film([Fraction(i, 25) for i in range(9)], [Shot(0, 4, 1), Shot(4, 9, 6)], torch.zeros(9, 1))
+
+    def size(scale, pictures, **settings):
+        enhancer = Enhancer(bundle, EnhanceConfig(scale=scale, **settings), "cpu")
+        task = film_task(enhancer, film, pictures, (180, 320), Free(8 * 10**9))
+        return task.size, task.lower
+
+    both, some, none = [{1: picture}, {2: picture}], [{1: None}, {2: picture}], [{1: None}, {2: None}]
+    assert size(1.5, both) == ((270, 480), None) and size(1.5, some) == size(1.5, none) == ((360, 640), None)
+    assert size(6.0, some) == size(6.0, both) == ((1080, 1920), (720, 1280)) and size(6.0, none) == ((720, 1280), None)
+    assert size(2.0, some, supersample=True) == ((720, 1280), None) and size(2.0, both, supersample=True) == ((360, 640), None)
+    assert size(6.0, both, reference_strength=0.0) == ((720, 1280), None)
