@@ -29,7 +29,8 @@ def mean_of_both(bundle, share):
     """The mean of both decoders, weight by weight, as if it were the only one."""
     plain, precleaned = (bundle[name].state_dict() for name in ("decoder", "decoder_precleaned"))
     mean = copy.deepcopy(bundle["decoder"])
-    mean.load_state_dict({key: (1 - share) * x + share * precleaned[key] for key, x in plain.items()})
+    # to the bit: optical flow can make a step of a last bit
+    mean.load_state_dict({key: torch.lerp(x, precleaned[key], share) for key, x in plain.items()})
     return replace(bundle, components={**bundle.components, "decoder": mean})
 
 
