@@ -78,8 +78,8 @@ WIDTHS = {"GenVECompare": 520, "GenVENoiseSweep": 560, "GenVEFindShots": 320, "G
 # px of height without the title bar, of nodes that grow by the picture or text they show while or after they run: the most
 # of all front ends, for frames of 4:3. tests/browser/checks.mjs finds what is too little.
 GROWN = {"LoadVideo": 310, "LoadImage": 350, "SaveVideo": 390, "SaveImage": 340, "PreviewImage": 310,
-         "GenVEUpscaleEncode": 505, "GenVENoiseAugmentation": 200, "GenVEVideoDiffuserSampler": 470, "GenVEEnhanceVideo": 710,
-         "GenVEReferenceFromImage": 340, "GenVEFindShots": 560, "GenVEAttentionPreview": 430, "GenVENoiseSweep": 720}
+         "GenVEUpscaleEncode": 505, "GenVENoiseAugmentation": 200, "GenVEVideoDiffuserSampler": 470, "GenVEEnhanceVideo": 760,
+         "GenVEReferenceFromImage": 365, "GenVEFindShots": 560, "GenVEAttentionPreview": 430, "GenVENoiseSweep": 720}
 NOTE = "MarkdownNote"  # of the front end alone
 
 
