@@ -39,6 +39,13 @@ def test_neighbours_moved_by_their_known_motion_equal_the_frame():
     assert near[:, 2, ..., 5:15].abs().max() < 1e-5  # away from the borders nothing is left
 
 
+def test_neighbours_of_some_frames_are_those_of_the_whole_row():
+    half, flow = row(6, 12, 20), flows(6, 12, 20, 1.5)
+    whole = aligned_neighbours(half, *flow, reach=3)
+    for frames in (slice(0, 2), slice(2, 5), slice(5, 6)):
+        assert torch.equal(aligned_neighbours(half, *flow, 3, frames), whole[:, frames])
+
+
 def test_beyond_the_ends_of_a_row_the_last_frame_repeats():
     half = row(3, 12, 20)
     near = aligned_neighbours(half, *flows(3, 12, 20, 2.0), reach=2).unflatten(2, (4, 3))

@@ -22,26 +22,26 @@ def halve(frames: Tensor) -> Tensor:
     return F.avg_pool2d(frames, 2)
 
 
-def aligned_neighbours(half: Tensor, forward: Tensor, backward: Tensor, reach: int) -> Tensor:
+def aligned_neighbours(shown: Tensor, forward: Tensor, backward: Tensor, reach: int, frames: slice = slice(None)) -> Tensor:
     """Bring the frames around each frame onto its grid.
 
-    half: (b, f, 3, h, w), poor frames in a row.   forward, backward: (b, f, 2, h, w), flow to the next and to the
-    previous frame in pixels of that grid, zero at the ends of the row.
-    Returns (b, f, 3 * 2 * reach, h, w): neighbour minus frame. Beyond the ends the last frame repeats.
+    shown: (b, f, 3, h, w), poor frames in a row.   forward, backward: (b, f, 2, h, w), flow to the next and to the
+    previous frame in pixels of that grid, zero at the ends of the row.   frames: those of the row that are asked for, k.
+    Returns (b, k, 3 * 2 * reach, h, w): neighbour minus frame. Beyond the ends the last frame repeats.
     """
-    f = half.shape[1]
-    here = torch.arange(f, device=half.device)
-    parts = []
-    for offset in neighbours(reach):
-        flow = forward if offset > 0 else backward
-        step = 1 if offset > 0 else -1
-        path = flow
-        for reached in range(1, abs(offset)):
-            then = flow[:, (here + step * reached).clamp(0, f - 1)]
-            path = compose(path.flatten(0, 1), then.flatten(0, 1)).view_as(path)
-        frames = half[:, (here + offset).clamp(0, f - 1)]
-        parts.append(warp(frames.flatten(0, 1), path.flatten(0, 1)).view_as(half) - half)
-    return torch.cat(parts, dim=2)
+    f = shown.shape[1]
+    here = torch.arange(f, device=shown.device)[frames]
+    frame = shown[:, frames]
+    aligned = {}
+    for flow, step in ((backward, -1), (forward, 1)):
+        path = flow[:, frames]
+        for reached in range(1, reach + 1):
+            other = shown[:, (here + step * reached).clamp(0, f - 1)]
+            aligned[step * reached] = warp(other.flatten(0, 1), path.flatten(0, 1)).view_as(frame) - frame
+            if reached < reach:
+                then = flow[:, (here + step * reached).clamp(0, f - 1)]
+                path = compose(path.flatten(0, 1), then.flatten(0, 1)).view_as(path)
+    return torch.cat([aligned[offset] for offset in neighbours(reach)], dim=2)
 
 
 def sharper(key: Tensor, frames: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def decoder_inputs(
         return resize_flow(flow.flatten(0, 1), half_size).unflatten(0, (b, f))
 
     half = halve(up.flatten(0, 1)).unflatten(0, (b, f))
-    near = aligned_neighbours(half, on_half(forward), on_half(backward), reach)[:, frames].flatten(0, 1)
+    near = aligned_neighbours(half, on_half(forward), on_half(backward), reach, frames).flatten(0, 1)
     chosen, chosen_half = up[:, frames].flatten(0, 1), half[:, frames].flatten(0, 1)
     if reference is None or (isinstance(strength, float | int) and strength == 0):
         return without_reference(chosen, chosen_half, near)
