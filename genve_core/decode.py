@@ -120,7 +120,7 @@ def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, re
         reach = decoder.reach
         around = slice(max(0, part.start - reach), min(len(up.clip), part.stop + reach))
         mine = slice(part.start - around.start, part.stop - around.start)
-        given = _inputs(up, flow, references, strength, around, mine, reach)
+        given = _inputs(up, flow, references, strength, around, mine, decoder)
         return [DecoderInputs(*x) for x in zip(*(batch.split(getattr(given, one.name)) for one in fields(given)), strict=True)]
 
     if len(tiles(size, most)) > 1:  # frames of this size would soon fill the decoder's memory
@@ -133,14 +133,15 @@ def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, re
 
 
 def _inputs(up: _UpSampled, flow: ClipFlow, references: Sequence[Reference], strength: float, around: slice, mine: slice,
-            reach: int) -> DecoderInputs:
+            decoder: DetailDecoder) -> DecoderInputs:
     """What the detail decoder sees; of several references the sum, each with its share."""
     video = up.part(around).unsqueeze(0)
-    rows: dict[str, Any] = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0)}
+    rows: dict[str, Any] = {"forward": flow.forward[around].unsqueeze(0), "backward": flow.backward[around].unsqueeze(0),
+                            "frames": mine, "reach": decoder.reach, "fine": decoder.fine}
     if not references:
-        return decoder_inputs(video, frames=mine, reach=reach, **rows)
+        return decoder_inputs(video, **rows)
     parts = [
-        decoder_inputs(video, frames=mine, reach=reach, strength=strength,
+        decoder_inputs(video, strength=strength,
                        reference=reference.image.unsqueeze(0).to(video), key=up.key(reference.key),
                        guess=reference.own, valid=share.unsqueeze(0),
                        to_key=flow.to_key[reference.key][around].unsqueeze(0), **rows)

@@ -188,7 +188,7 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
                            on_step=lambda i, _: report("reference", i + 1, steps))
         still = up.new_zeros(1, 1, 2, 2, 2)
         decoder = cast(DetailDecoder, decoder)
-        inputs = decoder_inputs(up.unsqueeze(0), still, still, reach=decoder.reach)
+        inputs = decoder_inputs(up.unsqueeze(0), still, still, reach=decoder.reach, fine=decoder.fine)
         level = detail_level(defaults.noise_level, defaults, clip.enlargement)
         image = decode_in_tiles(decoder, y, inputs, level, tiling.decode**2).clamp(-1, 1)
         return Reference(key, image[0], y[0].float(), torch.ones_like(image[0, :1]), own=True)

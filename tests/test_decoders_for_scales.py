@@ -99,6 +99,20 @@ def test_of_decoders_that_differ_in_shape_the_nearer_one_decodes(bundle):
     assert chosen == ["decoder_1x", "decoder_1x", "decoder_2x", "decoder_2x", "decoder"]
 
 
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_a_fine_decoder_decodes_alone_and_in_a_mean(bundle, tiny_bundle, tmp_path, scale):
+    """Of frames that do not move, it finds the same as the one it was made from."""
+    shutil.copytree(tiny_bundle, tmp_path / "run")
+    for name in FOR_SCALES:
+        save_component(tmp_path / "run", name, bundle[name].with_fine() if name == "decoder_1x" else bundle[name])
+    still, given = moving_pattern(1, 24, 32).expand(6, -1, -1, -1), {"scale": scale, "reference": moving_pattern(1, 96, 128)[0]}
+    finer = load_bundle(tmp_path / "run")
+    assert finer["decoder_1x"].fine
+    assert (run(still, finer, **given) - run(still, bundle, **given)).abs().mean() < 1e-3
+    moving = run(moving_pattern(6, 24, 32), finer, **given)
+    assert (moving - run(moving_pattern(6, 24, 32), bundle, **given)).abs().max() > 1e-3
+
+
 def test_a_decoder_that_is_trained_further_is_not_hidden_by_those_for_certain_scales(bundle, tiny_bundle, tmp_path):
     """What `genve train` writes decodes at every scale."""
     shutil.copytree(tiny_bundle, tmp_path / "run")

@@ -39,13 +39,6 @@ def test_neighbours_moved_by_their_known_motion_equal_the_frame():
     assert near[:, 2, ..., 5:15].abs().max() < 1e-5  # away from the borders nothing is left
 
 
-def test_neighbours_of_some_frames_are_those_of_the_whole_row():
-    half, flow = row(6, 12, 20), flows(6, 12, 20, 1.5)
-    whole = aligned_neighbours(half, *flow, reach=3)
-    for frames in (slice(0, 2), slice(2, 5), slice(5, 6)):
-        assert torch.equal(aligned_neighbours(half, *flow, 3, frames), whole[:, frames])
-
-
 def test_beyond_the_ends_of_a_row_the_last_frame_repeats():
     half = row(3, 12, 20)
     near = aligned_neighbours(half, *flows(3, 12, 20, 2.0), reach=2).unflatten(2, (4, 3))
@@ -150,6 +143,50 @@ def test_a_deeper_decoder_starts_as_it_was_and_learns_with_all_its_blocks():
     deeper(latents, inputs, 300).square().mean().backward()
     added = (deeper.eighth[-1], deeper.quarter_in[-1], deeper.half_out[-1])
     assert all(block.second.weight.grad.abs().max() > 0 for block in added)
+
+
+def moving(fine):
+    """What is seen of the middle frame of a row that moves, and latents for it."""
+    inputs = decoder_inputs(row(), *flows(5, 12, 20, 1.0), reach=2, fine=fine, frames=slice(2, 3))
+    return torch.randn(1, 4, 3, 5, generator=torch.Generator().manual_seed(1)), inputs
+
+
+def test_a_fine_decoder_sees_its_neighbours_at_full_size():
+    _, inputs = moving(True)
+    assert inputs.near.shape == (1, 12, 24, 40)
+    assert inputs.near[..., 12:28].abs().max() < 1e-5, "moved by what is known of the motion nothing is left"
+    _, coarse = moving(False)
+    assert coarse.near.shape == (1, 12, 12, 20)
+
+
+def test_a_decoder_made_fine_takes_neighbours_as_before_and_can_learn_more():
+    up, still = row(), torch.zeros(1, 5, 2, 6, 10)
+    latents, decoder = torch.randn(5, 4, 3, 5), dialled()
+    finer = decoder.with_fine()
+    assert finer.config["fine"] and not decoder.config["fine"] and finer.with_fine() is finer
+    before, after = (one(latents, decoder_inputs(up, still, still, fine=one.fine), 300) for one in (decoder, finer))
+    assert torch.allclose(after, before, atol=1e-5)
+    quarters = torch.randn(finer.head.weight.shape, generator=torch.Generator().manual_seed(2))
+    finer.head.weight.data += 0.1 * quarters
+    assert not torch.allclose(finer(latents, decoder_inputs(up, still, still, fine=True), 300), before, atol=1e-3)
+
+
+def test_a_fine_decoder_and_another_have_a_mean():
+    decoder, finer = dialled(), dialled().with_fine()
+    latents, inputs = moving(True)
+    torch.nn.init.normal_(finer.head.weight, std=0.1)
+    assert decoder.like(finer)
+    mixed, other = decoder.mixed(finer, 0.25), finer.mixed(decoder, 0.75)
+    assert mixed.fine and torch.allclose(mixed(latents, inputs, 300), other(latents, inputs, 300), atol=1e-5)
+    wanted = 0.75 * decoder.with_fine().head.weight + 0.25 * finer.head.weight
+    assert torch.allclose(mixed.head.weight, wanted, atol=1e-6)
+
+
+def test_neighbours_of_some_frames_are_those_of_the_whole_row():
+    half, flow = row(6, 12, 20), flows(6, 12, 20, 1.5)
+    whole = aligned_neighbours(half, *flow, reach=3)
+    for frames in (slice(0, 2), slice(2, 5), slice(5, 6)):
+        assert torch.equal(aligned_neighbours(half, *flow, 3, frames), whole[:, frames])
 
 
 def test_a_decoder_cannot_lose_blocks():

@@ -38,15 +38,17 @@ def a_decoder(**config):
     return decoder
 
 
-def some_inputs(frames, h, w, reach=2):
-    shapes = {"up": (3, 1), "detail": (3, 1), "valid": (1, 2), "key": (3, 2), "near": (6 * reach, 2)}
+def some_inputs(frames, h, w, reach=2, fine=False):
+    shapes = {"up": (3, 1), "detail": (3, 1), "valid": (1, 2), "key": (3, 2), "near": (6 * reach, 1 if fine else 2)}
     made = {name: torch.rand(frames, c, h // by, w // by) for name, (c, by) in shapes.items()}
     return DecoderInputs(**made)
 
 
-@pytest.mark.parametrize("full_noise, plain", [(0, None), (400, None), (400, 100)])
-def test_decoding_in_tiles_gives_what_the_whole_frame_gives(full_noise, plain):
-    decoder, inputs, latents = a_decoder(full_noise=full_noise), some_inputs(2, 320, 544), torch.randn(2, 4, 40, 68)
+@pytest.mark.parametrize("full_noise, plain, fine",
+                         [(0, None, False), (400, None, False), (400, 100, False), (400, None, True)])
+def test_decoding_in_tiles_gives_what_the_whole_frame_gives(full_noise, plain, fine):
+    decoder, latents = a_decoder(full_noise=full_noise, fine=fine), torch.randn(2, 4, 40, 68)
+    inputs = some_inputs(2, 320, 544, fine=fine)
     with torch.inference_mode():
         whole = decoder(latents, inputs, 250, plain)
         assert len(tiles((320, 544), 300**2)) > 2

@@ -23,6 +23,7 @@ from .views import VIEWS, TurnedLatents
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
 RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
 FULL_NOISE = 400  # n at which a decoder with a dial adds its further detail as it was trained to
+OTHERS = 12 + 12 + 1 + 3  # channels of what it sees besides neighbours: up, detail, valid and key, at half the size
 MOST = 5.0  # times that detail, at any n
 EDGE = 2  # px on either side: what counts as around a pixel, see `without_rims`
 
@@ -40,7 +41,7 @@ class DecoderInputs:
     detail: Tensor  # (n, 3, h, w) warped reference minus `up`, zero where invalid
     valid: Tensor  # (n, 1, h/2, w/2) in [0, 1], 0 where the reference has nothing to say
     key: Tensor  # (n, 3, h/2, w/2) warped poor key frame minus `up`, zero where invalid
-    near: Tensor  # (n, 3 * 2 * reach, h/2, w/2) aligned neighbours minus `up`
+    near: Tensor  # (n, 3 * 2 * reach, h/2, w/2), (.., h, w) for a `fine` decoder: aligned neighbours minus `up`
 
     def __getitem__(self, index: slice) -> DecoderInputs:
         return DecoderInputs(self.up[index], self.detail[index], self.valid[index], self.key[index], self.near[index])
@@ -72,6 +73,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
 
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
+    fine: whether it sees them at full size. Enlarged by 4, half of it holds all that they have; at 1x it does not.
     full_noise: n at which the share is 1; 0 = a decoder without further detail, for which n changes nothing.
     emphasis: share of the residual that is added once more at `full_noise` (`docs/model-design/depth.md`, *Emphasis*).
     likely: whether layers of their own find detail that is likely; without them n adds the emphasis and nothing else.
@@ -82,14 +84,14 @@ class DetailDecoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, latent_channels: int = 16, channels: tuple[int, ...] = (32, 64, 128),
                  depth: tuple[int, ...] = (1, 2, 2, 4, 4), reach: int = 2, full_noise: int = 0,
-                 emphasis: float = 0.0, likely: bool = True, views: int = 1):
+                 emphasis: float = 0.0, likely: bool = True, views: int = 1, fine: bool = False):
         super().__init__()
         if views not in range(1, len(VIEWS), 2):
             raise InputError(f"views of a decoder must be 1, 3, 5 or 7, got {views}")
-        self.reach, self.views = reach, views
+        self.reach, self.views, self.fine = reach, views, fine
         self.turn = TurnedLatents(latent_channels, views) if views > 1 else None
         a, b, c = channels
-        seen = 12 + 12 + 1 + 3 + 3 * 2 * reach
+        seen = OTHERS + 3 * 2 * reach * (4 if fine else 1)
         self.head = nn.Conv2d(seen, a, 3, padding=1)
         self.half_in, self.to_quarter = stack(a, depth[0], norm=True), down(a, b)
         self.quarter_in, self.to_eighth = stack(b, depth[2], norm=True), down(b, c)
@@ -115,6 +117,15 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         """The same decoder, weights included, asked in so many ways; `turn` has yet to be fitted."""
         return self._remade(views=views)
 
+    def with_fine(self) -> DetailDecoder:
+        """The same decoder, weights included, that sees its neighbours at full size and so far takes them at half of it."""
+        if self.fine:
+            return self
+        finer, have = self._remade(fine=True), self.head.weight.data
+        # four pixels for one, each a quarter of it, in the order of `pixel_unshuffle`
+        finer.head.weight.data = torch.cat([have[:, :OTHERS], have[:, OTHERS:].repeat_interleave(4, 1) / 4], 1)
+        return finer
+
     def deepened(self, depth: tuple[int, ...]) -> DetailDecoder:
         """The same decoder, weights included, with more residual blocks, which so far change nothing.
 
@@ -130,13 +141,15 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         return deeper
 
     def like(self, other: DetailDecoder) -> bool:
-        """Whether both are made alike, but for weights and emphasis: then they can be `mixed`."""
-        ours, theirs = ({name: value for name, value in one.config.items() if not name.startswith("_") and name != "emphasis"}
-                        for one in (self, other))
+        """Whether both are made alike, but for weights, emphasis and how they see neighbours: then they can be `mixed`."""
+        ours, theirs = ({name: value for name, value in one.config.items()
+                         if not name.startswith("_") and name not in ("emphasis", "fine")} for one in (self, other))
         return ours == theirs
 
     def mixed(self, other: DetailDecoder, share: float) -> DetailDecoder:
         """The mean of both, of weights and of emphasis, with `share` in [0, 1] of the other, which is `like` this one."""
+        if self.fine != other.fine:
+            return self.with_fine().mixed(other.with_fine(), share)
         emphasis, theirs = (one.config["emphasis"] for one in (self, other))
         mean, state = self._remade(emphasis=(1 - share) * emphasis + share * theirs), other.state_dict()
         mean.load_state_dict({name: torch.lerp(x, state[name].to(x), share) for name, x in self.state_dict().items()})
@@ -158,7 +171,8 @@ class DetailDecoder(ModelMixin, ConfigMixin):
 
     def look(self, inputs: DecoderInputs) -> Seen:
         """The half that needs neither latents nor n."""
-        differences = [DIFFERENCE_GAIN * x for x in (inputs.key, inputs.near)]
+        near = F.pixel_unshuffle(inputs.near, 2) if self.fine else inputs.near
+        differences = [DIFFERENCE_GAIN * x for x in (inputs.key, near)]
         pixels = F.pixel_unshuffle(torch.cat([inputs.up, DIFFERENCE_GAIN * inputs.detail], 1), 2)
         half = self.half_in(self.head(torch.cat([pixels, inputs.valid, *differences], 1)))
         quarter = self.quarter_in(self.to_quarter(half))

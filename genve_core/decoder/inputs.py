@@ -78,6 +78,7 @@ def decoder_inputs(
     strength: float | Tensor = 1.0,
     guess: bool | Tensor = False,
     reach: int = 2,
+    fine: bool = False,
     frames: slice = slice(None),
 ) -> DecoderInputs:
     """Gather the decoder's inputs for `frames` of each row; frames and batch are folded together.
@@ -87,16 +88,18 @@ def decoder_inputs(
     to_key: (b, f, 2, hf, wf), frame -> key frame.   valid: (b, f, 1, hf, wf) in [0, 1].
     strength: how much of the reference's detail is let in; 0 gives exactly what no reference gives. One, or (b,) for the rows.
     guess: the reference was made from `key`, so it is let in only where that is `sharper` than the frame. One, or (b,).
-    reach: of the decoder (`DetailDecoder.reach`).
+    reach, fine: of the decoder (`DetailDecoder`).
     """
     b, f, _, h, w = up.shape
     half_size = (h // 2, w // 2)
-
-    def on_half(flow: Tensor) -> Tensor:
-        return resize_flow(flow.flatten(0, 1), half_size).unflatten(0, (b, f))
-
     half = halve(up.flatten(0, 1)).unflatten(0, (b, f))
-    near = aligned_neighbours(half, on_half(forward), on_half(backward), reach, frames).flatten(0, 1)
+    seen = up if fine else half
+    grid = (seen.shape[-2], seen.shape[-1])
+
+    def on_grid(flow: Tensor) -> Tensor:
+        return resize_flow(flow.flatten(0, 1), grid).unflatten(0, (b, f))
+
+    near = aligned_neighbours(seen, on_grid(forward), on_grid(backward), reach, frames).flatten(0, 1)
     chosen, chosen_half = up[:, frames].flatten(0, 1), half[:, frames].flatten(0, 1)
     if reference is None or (isinstance(strength, float | int) and strength == 0):
         return without_reference(chosen, chosen_half, near)

@@ -67,8 +67,8 @@ def decode_in_tiles(decoder: DetailDecoder, latents: Tensor, inputs: DecoderInpu
     for i in range(len(out)):
         one = inputs[i : i + 1]
         for tile in grid:
-            part = DecoderInputs(tile.seen(one.up), tile.seen(one.detail),
-                                 *(tile.seen(x, 2) for x in (one.valid, one.key, one.near)))
+            part = DecoderInputs(*(tile.seen(x, one.up.shape[-1] // x.shape[-1])
+                                   for x in (one.up, one.detail, one.valid, one.key, one.near)))
             decoded = decoder(tile.seen(latents[i : i + 1], STEP), part, n, plain)
             out[i, :, tile.own_rows, tile.own_columns] = tile.kept(decoded)[0]
     return out

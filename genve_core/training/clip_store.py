@@ -196,10 +196,12 @@ class ClipStore:
         with safe_open(path, "pt", device=str(self.device)) as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
-    def crop(self, rng: np.random.Generator, size: int, frames: int, true_flow: bool = False) -> dict[str, Tensor]:
+    def crop(self, rng: np.random.Generator, size: int, frames: int, true_flow: bool = False,
+             taught: bool = False) -> dict[str, Tensor]:
         """One crop: hq (1 + frames, 3, size, size), up (same, bicubic), flows on the 1 / 4 grid, poor (), all float.
 
         true_flow: with the flows of the sharp frames too.   poor: how poor the input is beyond being small (`poorness`).
+        taught: with taught (frames, 3, size, size), what `taught` clips have, or hq, and is_taught (frames,), where they do.
         The key frame is cropped at the same place, so a source outside the crop is invalid here as well.
         Half the crops are mirrored. Raises ValueError if `frames` or `size` is more than a clip holds.
         """
@@ -224,9 +226,14 @@ class ClipStore:
             poor = small[..., y // scale : (y + size) // scale, x // scale : (x + size) // scale] / 127.5 - 1
             up = self._up(small, scale, y, x, size, side)
         out = {"hq": hq, "up": up} | self._flows(record, row, y, x, size, ("", "true_") if true_flow else ("",))
+        if taught:
+            made = record["taught"][row][..., y : y + size, x : x + size].float() / 127.5 - 1 if "taught" in record else hq[1:]
+            out["taught"] = made
         out = self._mirror(out) if rng.random() < 0.5 else out
         if self.turn and rng.random() < self.turn:
             out = self._turned(out, 1 + int(rng.integers(3)))
+        if taught:
+            out["is_taught"] = record["is_taught"][row].float() if "is_taught" in record else torch.zeros(frames)
         return out | {"poor": poorness(poor, resize(hq, (size // scale, size // scale), "bicubic"))}
 
     @staticmethod

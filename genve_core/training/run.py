@@ -79,9 +79,11 @@ def _decoder(store: ClipStore, settings: dict[str, Any], out: Path) -> Stage:
 
     vae = _before(out, "vae")["vae"]
     config = configured(DecoderConfig, settings, "stage decoder")
-    decoder = _existing(out, "decoder", {name: value for name, value in settings.items() if name != "depth"})
+    decoder = _existing(out, "decoder", {name: value for name, value in settings.items() if name not in ("depth", "fine")})
     if decoder is not None and "depth" in settings:
         decoder = decoder.deepened(config.depth)
+    if decoder is not None and config.fine:
+        decoder = decoder.with_fine()
     return DecoderStage(store, config, vae, decoder)  # type: ignore[arg-type]
 
 

@@ -44,7 +44,9 @@ class DecoderConfig:
     no_reference: float = 0.3  # shares; what is left is the true key frame
     imperfect_reference: float = 0.15
     own_reference: float = 0.0  # made by the decoder itself from the poor key frame, seen only where that is sharper
+    taught: float = 0.0  # of crops without a reference: share of what `training.taught` made in what is asked for
     reach: int = 3  # neighbours seen on either side
+    fine: bool = False  # seen at full size
     edge: float = 0.5
     steady: float = 0.5
     squared: float = 0.0
@@ -85,15 +87,26 @@ class DecoderStage:
     def __init__(self, store: ClipStore, config: DecoderConfig, vae: MiniVAE, decoder: DetailDecoder | None = None):
         self.store, self.config, self.vae = store, config, vae
         size = (vae.latent_channels, config.channels, config.depth, config.reach)
-        dialled = (decoder or DetailDecoder(*size)).with_dial(config.full_noise)
+        dialled = (decoder or DetailDecoder(*size, fine=config.fine)).with_dial(config.full_noise)
         self.decoder = dialled if config.likely else dialled.without_likely()
         self.trained = nn.ModuleDict({"decoder": self.decoder})
         self.helpers = nn.ModuleDict({"discriminator": PatchDiscriminator()} if config.adversarial else {})
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        crop = self.store.crop(rng, self.config.crop, ROW)
+        crop = self.store.crop(rng, self.config.crop, ROW, taught=self.config.taught > 0)
         start = int(rng.integers(ROW - self.config.frames + 1))
-        return {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start)}
+        drawn = {**crop, **draw_reference(crop, self.config, rng), "start": torch.tensor(start)}
+        return self.taught(drawn, rng) if self.config.taught else drawn
+
+    def taught(self, drawn: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+        """What was drawn, its truth as far as there is no reference that of a teacher, and a row that has some of it."""
+        made, where = drawn.pop("taught"), drawn.pop("is_taught").nonzero().flatten()
+        if drawn["use"] or not len(where):
+            return drawn
+        at = int(where[rng.integers(len(where))]) - int(rng.integers(self.config.frames))
+        start = min(max(at, 0), ROW - self.config.frames)
+        truth = torch.cat([drawn["hq"][:1], drawn["hq"][1:].lerp(made, self.config.taught)])
+        return drawn | {"hq": truth, "start": torch.tensor(start)}
 
     def pixel_loss(self, restored: Restored, batch: dict[str, Tensor]) -> Tensor:
         """The mean of what is asked of both ends of the dial."""
@@ -120,7 +133,7 @@ class DecoderStage:
     def own_reference(self, decoder: DetailDecoder, key: Tensor) -> Tensor:
         """What the decoder makes of poor key frames (b, 3, h, w) alone, as `enhance` does when none is given."""
         still = torch.zeros(len(key), 1, 2, 2, 2, device=key.device)
-        inputs = decoder_inputs(key.unsqueeze(1), still, still, reach=decoder.reach)
+        inputs = decoder_inputs(key.unsqueeze(1), still, still, reach=decoder.reach, fine=decoder.fine)
         return decoder(encode_frames(self.vae, key), inputs, self.config.usual_noise).float().clamp(-1, 1)
 
     def references(self, decoder: DetailDecoder, batch: dict[str, Tensor]) -> Tensor:
@@ -148,7 +161,7 @@ class DecoderStage:
         return decoder_inputs(
             **{name: self.decoded(row, batch, reach) for name, row in rows.items()}, reference=batch["reference"],
             key=batch["up"][:, 0], strength=batch["use"], guess=batch["own"] if self.config.own_reference else False,
-            reach=reach, frames=slice(reach, reach + self.config.frames))
+            reach=reach, fine=self.decoder.fine, frames=slice(reach, reach + self.config.frames))
 
     def restore(self, decoder: DetailDecoder, batch: dict[str, Tensor], latents: Tensor | None = None) -> Restored:
         """Decode `frames` frames of each row.
