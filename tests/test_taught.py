@@ -71,8 +71,9 @@ def test_clips_at_4x_have_no_teacher(models):
 
 
 def test_all_clips_are_taught_once(tmp_path, tiny_bundle):
-    for i in range(3):
-        save_record(clip(1), tmp_path / "clips" / f"clip_{i:05d}.safetensors") if i else (tmp_path / "clips").mkdir()
+    (tmp_path / "clips").mkdir()
+    for i in (1, 2):
+        save_record(clip(1), tmp_path / "clips" / f"clip_{i:05d}.safetensors")
     command = [str(tmp_path / "clips"), "--out", str(tmp_path / "out"), "--frames", "3", "--bundle", str(tiny_bundle)]
     main(command)
     first = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("clip_*")}
@@ -93,7 +94,7 @@ def test_at_least_one_frame_is_taught_and_no_more_than_there_are(frames, tmp_pat
 
 
 def test_a_folder_without_clips_cannot_be_taught(tmp_path):
-    with pytest.raises(InputError, match="has no clips to teach; make them with `genve train clips"):
+    with pytest.raises(InputError, match="has no clips to take 1 of; make them with `genve train clips"):
         main([str(tmp_path), "--out", str(tmp_path / "out")])
 
 

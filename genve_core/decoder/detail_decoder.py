@@ -23,7 +23,7 @@ from .views import VIEWS, TurnedLatents
 DIFFERENCE_GAIN = 4.0  # differences between frames are small beside the frames; this brings them to one scale
 RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
 FULL_NOISE = 400  # n at which a decoder with a dial adds its further detail as it was trained to
-OTHERS = 12 + 12 + 1 + 3  # channels of what it sees besides neighbours: up, detail, valid and key, at half the size
+OTHER_CHANNELS = 12 + 12 + 1 + 3  # of what it sees besides neighbours, at half the size: up, detail, valid, key
 MOST = 5.0  # times that detail, at any n
 EDGE = 2  # px on either side: what counts as around a pixel, see `without_rims`
 
@@ -91,7 +91,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         self.reach, self.views, self.fine = reach, views, fine
         self.turn = TurnedLatents(latent_channels, views) if views > 1 else None
         a, b, c = channels
-        seen = OTHERS + 3 * 2 * reach * (4 if fine else 1)
+        seen = OTHER_CHANNELS + 3 * 2 * reach * (4 if fine else 1)
         self.head = nn.Conv2d(seen, a, 3, padding=1)
         self.half_in, self.to_quarter = stack(a, depth[0], norm=True), down(a, b)
         self.quarter_in, self.to_eighth = stack(b, depth[2], norm=True), down(b, c)
@@ -123,7 +123,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
             return self
         finer, have = self._remade(fine=True), self.head.weight.data
         # four pixels for one, each a quarter of it, in the order of `pixel_unshuffle`
-        finer.head.weight.data = torch.cat([have[:, :OTHERS], have[:, OTHERS:].repeat_interleave(4, 1) / 4], 1)
+        finer.head.weight.data = torch.cat([have[:, :OTHER_CHANNELS], have[:, OTHER_CHANNELS:].repeat_interleave(4, 1) / 4], 1)
         return finer
 
     def deepened(self, depth: tuple[int, ...]) -> DetailDecoder:

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from glob import glob
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -30,8 +27,9 @@ from ..errors import InputError
 from ..models import Models
 from ..pipeline import EnhanceConfig, Enhancer
 from ..segments import InMemory
-from .clip_store import CLIP_FRAMES, FLOW_GRID, FLOWS, poor_flow, save_record, to_uint8
+from .clip_store import CLIP_FRAMES, FLOW_GRID, FLOWS, poor_flow, to_uint8
 from .degradation import resize
+from .rewrite import Rewrite, rewrite_clips
 
 
 def preclean_record(record: dict[str, Tensor], enhancer: Enhancer) -> dict[str, Tensor]:
@@ -66,15 +64,14 @@ def first_pass_record(record: dict[str, Tensor]) -> dict[str, Tensor]:
     return made | {"hq": to_uint8(sharp), "lq": record["lq"]}
 
 
-def _work(job: tuple[str | None, list[tuple[Path, Path]]]) -> None:
-    bundle, pairs = job
-    torch.set_num_threads(1)
+def _begin(bundle: str | None) -> Rewrite:
     enhancer = Enhancer(Models(load_bundle(bundle), "cpu"), EnhanceConfig(preclean=1.0)) if bundle else None
-    for source, made in pairs:
-        if not made.exists():
-            made.parent.mkdir(parents=True, exist_ok=True)
-            record = load_file(source)
-            save_record(preclean_record(record, enhancer) if enhancer else first_pass_record(record), made)
+
+    def rewrite(source: Path) -> dict[str, Tensor]:
+        record = load_file(source)
+        return preclean_record(record, enhancer) if enhancer else first_pass_record(record)
+
+    return rewrite
 
 
 def preclean_clips(clips: Path, out: Path, share: float, bundle: str | None, seed: int = 0) -> None:
@@ -82,20 +79,9 @@ def preclean_clips(clips: Path, out: Path, share: float, bundle: str | None, see
 
     bundle: makes the first pass, for clips to train the second on; None for clips to train the first on.
     """
-    from tqdm import tqdm
-
     if not 0 < share <= 1:
         raise InputError(f"--share must be above 0 and at most 1, got {share:g}")
-    found = sorted(glob("**/clip_*.safetensors", root_dir=clips, recursive=True))  # follows links
-    names = [name for name in found if not (clips / name).is_relative_to(out)]  # out may lie in clips
-    picked = np.random.default_rng(seed).permutation(names)[: round(share * len(names))]
-    if not len(picked):
-        raise InputError(f"{clips} has no clips to take {share:g} of; make them with `genve train clips --out {clips}`")
-    pairs = [(clips / name, out / name) for name in picked]
-    jobs = [(bundle, pairs[k : k + 16]) for k in range(0, len(pairs), 16)]
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for _ in tqdm(pool.map(_work, jobs), total=len(jobs), unit="16 clips", desc="preclean"):
-            pass
+    rewrite_clips(clips, out, partial(_begin, bundle), "preclean", share, seed)
 
 
 def main(arguments: list[str] | None = None) -> None:

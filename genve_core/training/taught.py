@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import zlib
-from concurrent.futures import ProcessPoolExecutor
-from glob import glob
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -31,7 +29,8 @@ from ..models import Models
 from ..pyramid import LEARNT
 from ..vae import MiniVAE
 from ..video_codec import upsample
-from .clip_store import CLIP_FRAMES, save_record, to_uint8
+from .clip_store import CLIP_FRAMES, to_uint8
+from .rewrite import Rewrite, rewrite_clips
 from .stages.latents import encode_frames
 
 
@@ -65,16 +64,14 @@ def supersampled(record: dict[str, Tensor], frame: int, side: int, models: Model
         return decoder(encode_frames(vae, inputs.up), inputs).float().clamp(-1, 1)
 
 
-def _work(job: tuple[list[tuple[Path, Path]], str, int, int]) -> None:
-    pairs, bundle, frames, seed = job
-    torch.set_num_threads(1)
+def _begin(bundle: str, frames: int, seed: int) -> Rewrite:
     models = Models(load_bundle(bundle), "cpu")
-    for source, made in pairs:
-        if not made.exists():
-            made.parent.mkdir(parents=True, exist_ok=True)
-            rng = np.random.default_rng([seed, zlib.crc32(source.name.encode())])
-            picked = rng.choice(CLIP_FRAMES, frames, replace=False).tolist()
-            save_record(taught_record(load_file(source), picked, models), made)
+
+    def rewrite(source: Path) -> dict[str, Tensor]:
+        rng = np.random.default_rng([seed, zlib.crc32(source.name.encode())])
+        return taught_record(load_file(source), rng.choice(CLIP_FRAMES, frames, replace=False).tolist(), models)
+
+    return rewrite
 
 
 def teach(clips: Path, out: Path, bundle: str, frames: int = 2, seed: int = 0) -> None:
@@ -82,18 +79,9 @@ def teach(clips: Path, out: Path, bundle: str, frames: int = 2, seed: int = 0) -
 
     Raises InputError for another number of frames than 1 to CLIP_FRAMES, for no clips, and for clips at more than 2x.
     """
-    from tqdm import tqdm
-
     if not 1 <= frames <= CLIP_FRAMES:
         raise InputError(f"--frames must be 1 to {CLIP_FRAMES}, got {frames}")
-    found = sorted(glob("**/clip_*.safetensors", root_dir=clips, recursive=True))  # follows links
-    pairs = [(clips / name, out / name) for name in found if not (clips / name).is_relative_to(out)]  # out may lie in clips
-    if not pairs:
-        raise InputError(f"{clips} has no clips to teach; make them with `genve train clips --out {clips}`")
-    jobs = [(pairs[k : k + 8], bundle, frames, seed) for k in range(0, len(pairs), 8)]
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for _ in tqdm(pool.map(_work, jobs), total=len(jobs), unit="8 clips", desc="taught"):
-            pass
+    rewrite_clips(clips, out, partial(_begin, bundle, frames, seed), "taught")
 
 
 def main(arguments: list[str] | None = None) -> None:
