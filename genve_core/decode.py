@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from .activations import decoder_bytes
 from .clip import MULTIPLE, Clip, ClipFlow, Reference
 from .conditioning.flow import FlowConfig
 from .conditioning.temporal import shares
@@ -23,7 +24,7 @@ from .media.colour import ColourConfig, ColourMatch
 from .models import Models
 from .segments import widened
 from .settings import CHUNK
-from .steps import OnProgress, activation_bytes, chunks, silent
+from .steps import OnProgress, chunks, silent
 from .video_codec import TilingConfig, crop, padded_size
 
 
@@ -110,7 +111,7 @@ def _decode_part(models: Models, up: _UpSampled, Z_0: Tensor, flow: ClipFlow, re
                  dial: tuple[float, float | None], strength: float, part: slice, views: int, tiling: TilingConfig,
                  memory: DecoderMemory) -> tuple[Tensor, Tensor]:
     size, most, (n, plain) = padded_size(up.clip.size, MULTIPLE), tiling.decode**2, dial
-    work = activation_bytes("decoder", part.stop - part.start, size, tiling.decode)
+    work = decoder_bytes(models, part.stop - part.start, size, tiling.decode)
     decoder = cast(DetailDecoder, models.ready(models.decoder, work=work)[0])
     # by its number in the shot, so that a frame is seen the same way whatever it is decoded with
     batch = Batch([(up.clip.first + i) % views for i in range(part.start, part.stop)], size)

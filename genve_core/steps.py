@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from .activations import BYTES_PER_PIXEL, activation_bytes, decoder_bytes
 from .clip import MULTIPLE, Clip, ClipFlow, Guidance, Reference
 from .conditioning.calm import CalmFrames, calm_frames, calm_key_flow, calm_neighbour_flow, context, settled
 from .conditioning.flow import (
@@ -180,7 +181,7 @@ def own_reference(models: Models, clip: Clip, Z: Tensor, key: int, *, seed: int 
     steps = steps or defaults.image_steps
     with models.computing():
         up = clip.up_at(key, models.device)
-        work = activation_bytes("decoder", 1, up.shape, tiling.decode)
+        work = decoder_bytes(models, 1, up.shape, tiling.decode)
         image_diffuser, decoder = models.ready("image", models.decoder, work=work)
         y = make_reference(image_diffuser, Z[:, key - clip.first].to(models.device), models.schedule,
                            start=defaults.image_start if start is None else start,
@@ -292,15 +293,3 @@ def diffuse(models: Models, Z: Tensor, guidance: Guidance, times: Sequence[int],
 
         noise = frame_noise(Z.shape[2:], range(first_frame, first_frame + total), seed, "sample").to(Z)
         return sample(model, models.schedule.add_noise(Z, noise.unsqueeze(0), times[0]), models.schedule, times)
-
-
-# Peak of genve-mini's live tensors in a call, float32, by torch's memory profiler on a CPU: 160 (VAE) and 316 (decoder,
-# with its inputs) at 352x224 and 704x448, one and four frames. Rounded up. The diffuser with its controller: see
-# benchmarks/memory.py.
-BYTES_PER_PIXEL = {"vae": 165, "decoder": 320, "diffuser": 80}
-
-
-def activation_bytes(network: str, frames: int, size: Sequence[int], tile: int | None = None) -> int:
-    """Bytes that a network's activations take for `frames` frames of `size` (..., H, W), or for one tile px a side of it."""
-    pixels = size[-2] * size[-1]
-    return BYTES_PER_PIXEL[network] * (tile**2 if tile is not None and pixels > tile**2 else frames * pixels)

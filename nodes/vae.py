@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from ..genve_core.steps import BYTES_PER_PIXEL
+from ..genve_core.activations import BYTES_PER_PIXEL
 
 if TYPE_CHECKING:
     from ..genve_core.vae import MiniVAE

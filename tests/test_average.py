@@ -70,6 +70,16 @@ def test_a_bundle_without_a_share_does_not_say_what_the_mean_is_like(tunes, tmp_
     assert [both[name].config["emphasis"] for name in ("decoder", "decoder_precleaned")] == [0.0, 0.4]
 
 
+def test_a_bundle_without_a_share_may_have_another_size(tunes, tmp_path):
+    start, tuned = tunes
+    finer = load_bundle(tuned)["decoder"].with_fine()
+    save_component(tmp_path / "tuned", "decoder", finer)
+    main(["decoder", f"{start}=0", f"{tmp_path / 'tuned'}=1", "--as", "decoder_1x", "--into", str(tmp_path / "both")])
+    both = load_bundle(tmp_path / "both")
+    assert [both[name].fine for name in ("decoder", "decoder_1x")] == [False, True]
+    assert both["decoder_1x"].head.weight.shape == finer.head.weight.shape
+
+
 def test_a_component_of_one_bundle_becomes_another(tunes, tmp_path):
     start, tuned = tunes
     main(["decoder", f"{start}=0", f"{tuned}=1", "--as", "decoder_precleaned", "--into", str(tmp_path / "both")])

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from genve_core.decoder.detail_decoder import EDGE, DetailDecoder, without_rims
 from genve_core.decoder.inputs import aligned_neighbours, decoder_inputs, sharper
@@ -171,10 +172,26 @@ def test_a_decoder_made_fine_takes_neighbours_as_before_and_can_learn_more():
     assert not torch.allclose(finer(latents, decoder_inputs(up, still, still, fine=True), 300), before, atol=1e-3)
 
 
+def test_a_fine_decoder_can_take_the_mean_of_frames_and_of_what_is_around_a_pixel():
+    """Noise over a still scene goes as in a mean, also at the edge of the frame."""
+    scene = torch.linspace(-0.5, 0.5, 40).repeat(1, 5, 3, 24, 1)
+    noisy = scene + 0.1 * torch.randn(scene.shape, generator=torch.Generator().manual_seed(3))
+    still = torch.zeros(1, 5, 2, 6, 10)
+    inputs = decoder_inputs(noisy, still, still, reach=2, fine=True, frames=slice(2, 3))
+    finer = tiny().with_fine()
+    means = {"frames": [0.2] * 4 + [0.0] * 2, "around": [0.0] * 4 + [1.0, 0.0]}
+    wanted = {"frames": noisy.mean(1), "around": F.avg_pool2d(noisy[:, 2], 3, 1, 1, count_include_pad=False)}
+    for name, weights in means.items():
+        finer.weights.bias.data = torch.tensor(weights).repeat_interleave(4)
+        taken = finer(torch.randn(1, 4, 3, 5), inputs)
+        torch.testing.assert_close(taken, wanted[name], atol=1e-5, rtol=0)
+
+
 def test_a_fine_decoder_and_another_have_a_mean():
     decoder, finer = dialled(), dialled().with_fine()
     latents, inputs = moving(True)
     torch.nn.init.normal_(finer.head.weight, std=0.1)
+    torch.nn.init.normal_(finer.weights.weight, std=0.1)
     assert decoder.like(finer)
     mixed, other = decoder.mixed(finer, 0.25), finer.mixed(decoder, 0.75)
     assert mixed.fine and torch.allclose(mixed(latents, inputs, 300), other(latents, inputs, 300), atol=1e-5)

@@ -35,6 +35,8 @@ def a_decoder(**config):
     nn.init.normal_(decoder.tail.weight, std=0.1)
     if decoder.further is not None:
         nn.init.normal_(decoder.further[-1].weight, std=0.1)
+    if decoder.weights is not None:
+        nn.init.normal_(decoder.weights.weight, std=0.03)
     return decoder
 
 

@@ -25,6 +25,7 @@ RESIDUAL_GAIN = 0.3  # about the deviation of what is missing
 FULL_NOISE = 400  # n at which a decoder with a dial adds its further detail as it was trained to
 OTHER_CHANNELS = 12 + 12 + 1 + 3  # of what it sees besides neighbours, at half the size: up, detail, valid, key
 MOST = 5.0  # times that detail, at any n
+SURROUNDINGS = (3, 7)  # px: sides of the squares whose means a `fine` decoder may take
 EDGE = 2  # px on either side: what counts as around a pixel, see `without_rims`
 
 
@@ -53,27 +54,34 @@ class Seen:
 
     up: Tensor  # (n, 3, h, w), as in DecoderInputs
     detail: Tensor  # (n, 3, h, w), as there
+    offered: Tensor  # (n, 3 k, h, w), see `offered`; k = 0 unless the decoder is `fine`
     half: Tensor  # (n, a, h/2, w/2) features
     quarter: Tensor  # (n, b, h/4, w/4)
     eighth: Tensor  # (n, c, h/8, w/8)
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.up, self.detail, self.offered, self.half, self.quarter, self.eighth
+
+    @property
     def bytes(self) -> int:
-        return sum(x.nbytes for x in (self.up, self.detail, self.half, self.quarter, self.eighth))
+        return sum(x.nbytes for x in self.tensors)
 
 
 class DetailDecoder(ModelMixin, ConfigMixin):
     """A U-Net over pixels with the latents let in at 1/8. Works frame by frame; nothing is normalised over space.
 
-    result = up + trust * detail + residual + share(n) * further: how far the warped reference is believed is decided
-    pixel by pixel. `further` is detail that is likely rather than certain, and `emphasis` times the residual, which least
-    squares left too small; the noise level n decides how much of it is wanted: none at 0, all of it at `full_noise`, more than
-    that above, up to `MOST` times. As the share is a plain factor, the dial can only go one way. What is added beyond `plain`
-    makes edges crisper and leaves no rims beside them (`without_rims`).
+    result = up + trust * detail + residual + share(n) * further, and weights * offered if it is `fine`: how far the warped
+    reference is believed is decided pixel by pixel. `further` is detail that is likely rather than certain, and `emphasis`
+    times the residual, which least squares left too small; the noise level n decides how much of it is wanted: none at 0, all
+    of it at `full_noise`, more than that above, up to `MOST` times. As the share is a plain factor, the dial can only go one
+    way. What is added beyond `plain` makes edges crisper and leaves no rims beside them (`without_rims`).
 
     channels: widths at 1/2, 1/4 and 1/8 of the frame.   depth: residual blocks (encoder half, decoder half) at 1/2,
     at 1/4, and at 1/8.   latent_channels: of the VAE.   reach: how many neighbours it sees on either side.
-    fine: whether it sees them at full size. Enlarged by 4, half of it holds all that they have; at 1x it does not.
+    fine: whether it sees them at full size. Enlarged by 4, half of it holds all that they have; at 1x it does not. Then it also
+    takes from them, and from what is around a pixel, by weights of that pixel (`offered`): noise goes so that an input of full
+    size has, which features at half of it can hardly take away.
     full_noise: n at which the share is 1; 0 = a decoder without further detail, for which n changes nothing.
     emphasis: share of the residual that is added once more at `full_noise` (`docs/model-design/depth.md`, *Emphasis*).
     likely: whether layers of their own find detail that is likely; without them n adds the emphasis and nothing else.
@@ -101,6 +109,8 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         self.from_eighth, self.quarter_out = up(c, b), stack(b, depth[3], norm=True)
         self.from_quarter, self.half_out = up(b, a), stack(a, depth[1], norm=True)
         self.tail = zeroed(nn.Conv2d(a, 16, 3, padding=1))  # RGB residual and trust, 2 x 2 pixels each
+        offers = 2 * reach + len(SURROUNDINGS)
+        self.weights = zeroed(nn.Conv2d(a, 4 * offers, 3, padding=1)) if fine else None  # of what is offered, 2 x 2 pixels each
         self.further: nn.Sequential | None = None
         if full_noise and likely:
             self.further = nn.Sequential(ResBlock(a, norm=True), zeroed(nn.Conv2d(a, 12, 3, padding=1)))
@@ -118,7 +128,7 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         return self._remade(views=views)
 
     def with_fine(self) -> DetailDecoder:
-        """The same decoder, weights included, that sees its neighbours at full size and so far takes them at half of it."""
+        """The same decoder, weights included, that sees its neighbours at full size and so far uses them at half of it."""
         if self.fine:
             return self
         finer, have = self._remade(fine=True), self.head.weight.data
@@ -177,7 +187,8 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         half = self.half_in(self.head(torch.cat([pixels, inputs.valid, *differences], 1)))
         quarter = self.quarter_in(self.to_quarter(half))
         past_half, past_quarter = (x * gain.to(x) for x, gain in zip((half, quarter), self.skip_gains, strict=True))
-        return Seen(inputs.up, inputs.detail, past_half, past_quarter, self.to_eighth(quarter))
+        offers = offered(inputs) if self.fine else inputs.near[:, :0]
+        return Seen(inputs.up, inputs.detail, offers, past_half, past_quarter, self.to_eighth(quarter))
 
     def forward(self, latents: Tensor, inputs: DecoderInputs | Seen, n: float | Tensor = 0,
                 plain: float | None = None) -> Tensor:
@@ -210,10 +221,20 @@ class DetailDecoder(ModelMixin, ConfigMixin):
         half = self.half_out(seen.half + self.from_quarter(quarter))
         residual, trust = F.pixel_shuffle(self.tail(half), 2).float().split([3, 1], dim=1)
         certain = seen.up + torch.sigmoid(trust) * seen.detail + RESIDUAL_GAIN * residual
+        if self.weights is not None:
+            weights = F.pixel_shuffle(self.weights(half), 2).float()
+            for weight, offer in zip(weights.split(1, 1), seen.offered.split(3, 1), strict=True):
+                certain = certain + weight * offer
         further = (self.config["emphasis"] if emphasis is None else emphasis) * residual
         if self.further is not None:
             further = further + F.pixel_shuffle(self.further(half), 2).float()
         return certain, RESIDUAL_GAIN * further
+
+
+def offered(inputs: DecoderInputs) -> Tensor:
+    """What a `fine` decoder may take: neighbours and means over `SURROUNDINGS`, less the frame, (n, 3 (2 reach + 2), h, w)."""
+    means = [F.avg_pool2d(inputs.up, side, 1, side // 2, count_include_pad=False) - inputs.up for side in SURROUNDINGS]
+    return torch.cat([inputs.near, *means], 1)
 
 
 def without_rims(picture: Tensor, more: Tensor) -> Tensor:

@@ -43,5 +43,4 @@ class DecoderMemory:
 
     def tensors(self) -> list[Tensor]:
         """All that is kept."""
-        return [x for part in self._parts.values() for seen in part
-                for x in (seen.up, seen.detail, seen.half, seen.quarter, seen.eighth)]
+        return [x for part in self._parts.values() for seen in part for x in seen.tensors]

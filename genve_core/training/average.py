@@ -32,8 +32,8 @@ def average(part: str, shares: dict[str, float], into: Path, target: str | None 
     target = target or part
     if (len(shares) < 2 and target == part and bits == 16) or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
         raise InputError(f"bundles must be two or more whose weights add up to 1, got {shares}")
-    modules = {name: load_bundle(name, only=(part,))[part] for name in shares}
-    first = next(modules[name] for name, share in shares.items() if share)  # its config counts too, such as emphasis
+    modules = {name: load_bundle(name, only=(part,))[part] for name, share in shares.items() if share}
+    first = next(iter(modules.values()))  # its config counts too, such as emphasis
     mean = {key: torch.zeros(x.shape) for key, x in first.state_dict().items()}
     for name, module in modules.items():
         state = module.state_dict()
