@@ -27,7 +27,7 @@ def average(part: str, shares: dict[str, float], into: Path, target: str | None 
     shares: {bundle's name or folder: weight}, whose weights add up to 1; two or more, unless it becomes another component or is
     stored in 8 bits.
     target: the component that becomes the mean, `part` staying as it is; None = `part` itself.   bits: of its weights, 16 or 8.
-    Raises InputError if they do not, if a bundle lacks the component or has it in another size.
+    Raises InputError if they do not, if a bundle with a share lacks the component or has it in another size.
     """
     target = target or part
     if (len(shares) < 2 and target == part and bits == 16) or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
